@@ -1,0 +1,127 @@
+"""Parts of a CycleJob's spec that trainer and profiler read as they are.
+
+Bounds stand here once: the CRD schema, the operator and the images all use these models. Enum values are CamelCase
+as Kubernetes' API conventions ask.
+"""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cycle_wire.base import IntOrDecimal, Name, WireModel
+
+FieldName = Annotated[str, Field(min_length=1, max_length=128)]
+MetricName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][A-Za-z0-9]*$")]
+
+
+class Task(StrEnum):
+    TEXT_CLASSIFICATION = "TextClassification"
+
+
+class Precision(StrEnum):
+    FLOAT32 = "Float32"
+    BFLOAT16 = "BFloat16"
+
+
+class Backend(StrEnum):
+    HOROVOD = "Horovod"
+
+
+class Transport(StrEnum):
+    MPI = "MPI"
+
+
+class Criterion(StrEnum):
+    MAGNITUDE = "Magnitude"
+
+
+class Structure(StrEnum):
+    STRUCTURED = "Structured"
+    UNSTRUCTURED = "Unstructured"
+
+
+class Scheme(StrEnum):
+    SYMMETRIC = "Symmetric"
+    ASYMMETRIC = "Asymmetric"
+
+
+class Granularity(StrEnum):
+    PER_TENSOR = "PerTensor"
+    PER_CHANNEL = "PerChannel"
+
+
+class Activations(StrEnum):
+    DYNAMIC = "Dynamic"
+    NONE = "None"
+
+
+class Pruning(WireModel):
+    criterion: Criterion = Field(Criterion.MAGNITUDE, description="How a weight's importance is measured.")
+    structure: Structure = Field(
+        Structure.STRUCTURED,
+        description="Structured removes heads and neurons; Unstructured masks single weights, which does not "
+        "shorten dense kernels.",
+    )
+    sparsity: IntOrDecimal = Field(description="Share of the prunable units to remove, above 0 and below 1.")
+    recovery_steps: int = Field(0, ge=0, le=1_000_000, description="Fine-tuning steps after pruning.")
+
+
+class Quantization(WireModel):
+    bits: Literal[8] = Field(8, description="Bits of a weight.")
+    scheme: Scheme = Field(Scheme.SYMMETRIC, description="Of the weights: with or without a zero point.")
+    granularity: Granularity = Field(Granularity.PER_CHANNEL, description="What shares one scale.")
+    activations: Activations = Field(
+        Activations.DYNAMIC, description="Dynamic: quantized per token at run time; None: weights only."
+    )
+
+
+class Variant(WireModel):
+    name: Name = Field(description="Unique within the job; part of the CycleProfile's name.")
+    precision: Precision = Field(Precision.FLOAT32, description="Type of the computation.")
+    pruning: Pruning | None = Field(None, description="Remove weights before quantizing.")
+    quantization: Quantization | None = Field(None, description="Store and compute in integers.")
+
+
+class Fields(WireModel):
+    """Names of the fields in each JSON line of the data files."""
+
+    text: FieldName = Field("text", description="Field that holds the input text.")
+    label: FieldName = Field("label", description="Field that holds the label.")
+
+
+class Training(WireModel):
+    maximum_steps: int | None = Field(
+        None, ge=1, le=10_000_000, description="Optimizer steps; exactly one of this and epochs."
+    )
+    epochs: int | None = Field(None, ge=1, le=10_000, description="Passes over the training data.")
+    global_batch_size: int = Field(64, ge=1, le=1_048_576, description="Samples per optimizer step, over all ranks.")
+    micro_batch_size: int = Field(16, ge=1, le=65_536, description="Samples per forward pass of one rank.")
+    precision: Precision = Field(Precision.FLOAT32, description="Type of the forward and backward pass.")
+    learning_rate: IntOrDecimal = Field(Decimal("5e-5"), description='Peak learning rate, for example "5e-5".')
+    warmup_ratio: IntOrDecimal = Field(
+        Decimal("0.1"), description="Share of the steps in which the rate rises linearly."
+    )
+    weight_decay: IntOrDecimal = Field(Decimal("0.01"), description="AdamW's decoupled weight decay.")
+    head_learning_rate_multiplier: IntOrDecimal = Field(
+        Decimal("20"), description="The new head learns this many times faster than the pretrained body."
+    )
+    maximum_sequence_length: int = Field(128, ge=8, le=8192, description="Longer inputs are truncated, in tokens.")
+    seed: int = Field(0, ge=0, le=2_147_483_647, description="Seeds data order, initialisation and dropout.")
+
+
+class Evaluation(WireModel):
+    metrics: list[MetricName] = Field(
+        default_factory=lambda: ["accuracy", "f1Macro"],
+        min_length=1,
+        max_length=16,
+        description="Metrics to compute; higher is better for accuracy and f1Macro.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    maximum_rows: int | None = Field(None, ge=1, le=10_000_000, description="Evaluate on the first so many rows.")
+
+
+class Checkpointing(WireModel):
+    every_steps: int = Field(100, ge=1, le=10_000_000, description="Steps between two checkpoints.")
+    keep: int = Field(2, ge=1, le=100, description="How many of the newest checkpoints stay.")

@@ -1,0 +1,68 @@
+"""Configuration files of server pods and profiling pods."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from cycle_wire.base import ContainerPath, Digest, WireModel
+from cycle_wire.parts import Evaluation, Fields, Variant
+from cycle_wire.training import JobIdentity, ReportTarget
+
+
+class CachePolicy(StrEnum):
+    LRU = "LRU"
+
+
+class ServerConfig(WireModel):
+    """/etc/cycleops/server.json of the server container."""
+
+    model_name: str = Field(description="The CycleService's name; the model name in Open Inference Protocol URLs.")
+    variant_path: ContainerPath
+    model_digest: Digest
+    variant: str
+    maximum_batch_size: int = Field(1, ge=1, le=4096)
+    maximum_delay_milliseconds: float = Field(0.0, ge=0, description="How long a batch waits for more requests.")
+    budget_milliseconds: float = Field(1000.0, gt=0, description="A request that can't be answered within it is shed.")
+    queue_limit: int = Field(256, ge=1)
+    threads: int = Field(1, ge=1)
+    host: str = "127.0.0.1"
+    port: int = 8080
+    warmup_sequence_lengths: list[int] = Field(default_factory=lambda: [16, 64])
+    drain_seconds: int = Field(20, ge=0)
+
+
+class SidecarConfig(WireModel):
+    """/etc/cycleops/sidecar.json of the cache container."""
+
+    upstream: str = "http://127.0.0.1:8080"
+    port: int = 8081
+    model_digest: Digest
+    variant: str
+    policy: CachePolicy = CachePolicy.LRU
+    size_bytes: int = Field(64 * 1024 * 1024, ge=0, description="0 turns the cache off.")
+    ttl_seconds: float = Field(300.0, gt=0)
+    cacheable: bool = Field(True, description="False for variants whose answers depend on batch neighbours.")
+    drain_seconds: int = Field(20, ge=0)
+
+
+class ProfileVariant(WireModel):
+    variant: Variant
+    path: ContainerPath
+
+
+class ProfilingConfig(WireModel):
+    """/etc/cycleops/config.json of a profiling pod: evaluate and measure each variant on this class."""
+
+    job: JobIdentity
+    model_digest: Digest
+    variants: list[ProfileVariant] = Field(min_length=1)
+    evaluation_path: ContainerPath
+    fields: Fields
+    evaluation: Evaluation
+    batch_sizes: list[int] = Field(min_length=1)
+    sequence_lengths: list[int] = Field(min_length=1)
+    hardware_class: str
+    hardware_class_hash: str
+    image: str
+    threads: int = Field(1, ge=1)
+    report: ReportTarget = ReportTarget()

@@ -1,0 +1,34 @@
+"""manifest.json beside a variant's weights: how it was made. The weights are plain safetensors.
+
+For a quantized layer NAME the file holds ``NAME.weight`` as int8 (out, in), ``NAME.weight_scale`` float32 (out,) or (1,),
+and, when asymmetric, ``NAME.weight_zero_point`` int32 of the same shape; weight = (q - zero_point) * scale.
+A structurally pruned model is a plain smaller model: ``config.json`` and ``layers`` say its shapes.
+"""
+
+from pydantic import Field
+
+from cycle_wire.base import Digest, WireModel
+from cycle_wire.parts import Task, Variant
+
+
+class LayerShape(WireModel):
+    """Shapes of one encoder layer that pruning may have changed."""
+
+    heads: int = Field(ge=1)
+    intermediate_size: int = Field(ge=1)
+
+
+class VariantManifest(WireModel):
+    schema_version: int = 1
+    variant: Variant
+    task: Task
+    model_digest: Digest = Field(description="Of the trained model the variant was made from.")
+    weights_digest: Digest = Field(description="Of this variant's model.safetensors.")
+    size_bytes: int = Field(ge=0, description="Of this variant's model.safetensors.")
+    parameters: int = Field(ge=0, description="Weights and biases that are left.")
+    sparsity: float = Field(ge=0, le=1, description="Measured on the saved file: removed or zero prunable weights.")
+    layers: list[LayerShape] = Field(default_factory=list, description="Empty when no layer was changed.")
+    quantized_layers: list[str] = Field(default_factory=list, description="Module names stored as integers.")
+    recovery_steps: int = 0
+    labels: list[str] = Field(default_factory=list, description="Class names by index.")
+    maximum_sequence_length: int = 128
