@@ -51,12 +51,13 @@ class Histogram(WireModel):
 
     def quantile_seconds(self, q: float) -> float:
         """The smallest bucket middle with at least a share q (0 to 1) of the times at or below it; 0 when empty."""
-        target, seen, value = q * self.count, 0, 0.0
-        for value, count in zip(self.values_seconds(), self.counts, strict=True):
+        target, seen = q * self.count, 0
+        values = self.values_seconds()
+        for value, count in zip(values, self.counts, strict=True):
             seen += count
             if seen >= target:
-                break
-        return value
+                return value
+        return values[-1] if values else 0.0
 
 
 def bucket_of(time_seconds: float) -> int:
@@ -97,7 +98,8 @@ class Profile(WireModel):
     server_settings_hash: str = Field(max_length=64)
     rows: list[ProfileRow] = Field(max_length=512)
     overhead: Histogram = Field(
-        description="Paced requests of batch 1 over HTTP through the cache sidecar (a miss): total less queue, pre, compute, post."
+        description="Paced requests of batch 1 over HTTP through the cache sidecar (a miss): "
+        "total less queue, pre, compute, post."
     )
     cache_hit: Histogram = Field(description="Paced requests answered by the cache sidecar: total.")
     metrics: list[MetricValue] = Field(max_length=32, description="Accuracy with the serving engine on this hardware.")

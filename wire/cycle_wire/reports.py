@@ -81,7 +81,7 @@ class ProfileReport(WireModel):
 
 
 class FailureReport(WireModel):
-    """Why a pod gives up. ``reason`` is PascalCase; ``field`` the spec field to mend, such as ``spec.data.fields.label``."""
+    """Why a pod gives up: a PascalCase reason, and the spec field to mend, such as ``spec.data.fields.label``."""
 
     kind: Literal["Failure"] = "Failure"
     reason: str = Field(max_length=63, pattern=r"^[A-Z][A-Za-z0-9]*$")

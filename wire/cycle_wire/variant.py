@@ -1,7 +1,7 @@
 """manifest.json beside a variant's weights: how it was made. The weights are plain safetensors.
 
-For a quantized layer NAME the file holds ``NAME.weight`` as int8 (out, in), ``NAME.weight_scale`` float32 (out,) or (1,),
-and, when asymmetric, ``NAME.weight_zero_point`` int32 of the same shape; weight = (q - zero_point) * scale.
+For a quantized layer NAME the file holds ``NAME.weight`` as int8 (out, in), ``NAME.weight_scale`` float32 (out,) or
+(1,), and, when asymmetric, ``NAME.weight_zero_point`` int32 of the same shape; weight = (q - zero_point) * scale.
 A structurally pruned model is a plain smaller model: ``config.json`` and ``layers`` say its shapes.
 """
 
