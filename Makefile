@@ -1,0 +1,68 @@
+# The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CLUSTER := $(BIN)/python -m tests.cluster
+PYTEST := $(BIN)/python -m pytest
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
+        cluster-up cluster-down images clean
+
+help: ## List the commands
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+venv: $(VENV)/.stamp ## Python environment of the tools and tests (.venv)
+$(VENV)/.stamp: requirements/dev.lock wire/pyproject.toml operator/pyproject.toml
+	@echo "== Python environment"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e wire -e operator
+	@touch $@
+
+demo: venv ## The main job: cluster, operator, train, measure, plan, serve, load; writes out/demo/
+	$(BIN)/python -m demo
+demo-down: cluster-down ## Remove the demo's cluster
+
+test: ## Everything: checks, unit, API, image and end-to-end tests (one closing line)
+	@$(MAKE) --no-print-directory verify
+	@$(CLUSTER) host
+	$(PYTEST) tests
+test-unit: venv ## Pure functions; seconds
+	$(PYTEST) tests/unit
+test-api: venv ## Against a real kube-apiserver and etcd
+	$(CLUSTER) host && $(PYTEST) tests/api
+test-images: venv ## Inside the built images: training, compression, engine, server
+	$(CLUSTER) host && $(PYTEST) tests/images
+test-e2e: venv ## On a real cluster: real pods, real training, real requests
+	$(CLUSTER) host && $(PYTEST) tests/e2e
+
+verify: venv ## Lint, types, import contracts, generated files, chart
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m cycleops.api.crd --check crds
+	$(BIN)/python -m tests.verify
+
+generate: venv ## Write crds/ and docs/reference/ from the models
+	$(BIN)/python -m cycleops.api.crd crds
+	$(BIN)/python -m cycleops.api.reference docs/reference/api.md
+
+lock: venv ## Resolve requirements/*.in anew into the lock files
+	for name in operator images dev; do \
+	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock; done
+
+cluster-up: venv ## Start a cluster to look around in (embedded, kind, or KUBECONFIG's)
+	$(CLUSTER) host && $(CLUSTER) up
+cluster-down: venv ## Stop and remove it
+	$(CLUSTER) down
+images: venv ## Build every image (only what changed)
+	$(CLUSTER) host && $(CLUSTER) images
+clean: ## Remove what the builds left in this checkout
+	rm -rf out $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
