@@ -1,5 +1,6 @@
 """out/demo/report.json: everything the demo saw, taken from the objects' status and from the load generator."""
 
+from datetime import datetime
 from typing import Any
 
 from tests.cluster.kubectl import condition
@@ -43,7 +44,6 @@ def build(*, job: Object, service: Object, profiles: list[Object], load: Object)
 
 
 def seconds_between(begin: str, end: str) -> float:
-    from datetime import datetime
 
     return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
 
