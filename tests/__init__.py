@@ -1,0 +1,1 @@
+"""Tests, and the cluster they run on."""

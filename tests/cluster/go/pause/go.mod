@@ -1,0 +1,3 @@
+module cycle/testbed/pause
+
+go 1.26
