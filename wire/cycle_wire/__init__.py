@@ -5,5 +5,5 @@
 - ``serving``:  the files a server pod, its cache sidecar and a profiling pod read
 - ``variant``:  the manifest written beside every variant's weights
 - ``profile``:  one variant measured on one hardware class
-- ``reports``:  what pods say to the operator
+- ``reports``:  what pods say to the operator; ``sender`` delivers it
 """

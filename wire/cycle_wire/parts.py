@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cycle_wire.base import IntOrDecimal, Name, WireModel
+from cycle_wire.base import IntOrDecimal, Name, WireModel, decimal_bounds
 
 FieldName = Annotated[str, Field(min_length=1, max_length=128)]
 MetricName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][A-Za-z0-9]*$")]
@@ -64,7 +64,10 @@ class Pruning(WireModel):
         description="Structured removes heads and neurons; Unstructured masks single weights, which does not "
         "shorten dense kernels.",
     )
-    sparsity: IntOrDecimal = Field(description="Share of the prunable units to remove, above 0 and below 1.")
+    sparsity: IntOrDecimal = Field(
+        description="Share of the prunable units to remove, above 0 and below 1.",
+        json_schema_extra=decimal_bounds(above="0", below="1"),
+    )
     recovery_steps: int = Field(0, ge=0, le=1_000_000, description="Fine-tuning steps after pruning.")
 
 
@@ -99,13 +102,25 @@ class Training(WireModel):
     global_batch_size: int = Field(64, ge=1, le=1_048_576, description="Samples per optimizer step, over all ranks.")
     micro_batch_size: int = Field(16, ge=1, le=65_536, description="Samples per forward pass of one rank.")
     precision: Precision = Field(Precision.FLOAT32, description="Type of the forward and backward pass.")
-    learning_rate: IntOrDecimal = Field(Decimal("5e-5"), description='Peak learning rate, for example "5e-5".')
-    warmup_ratio: IntOrDecimal = Field(
-        Decimal("0.1"), description="Share of the steps in which the rate rises linearly."
+    learning_rate: IntOrDecimal = Field(
+        Decimal("5e-5"),
+        description='Peak learning rate, for example "5e-5".',
+        json_schema_extra=decimal_bounds(above="0", at_most="1"),
     )
-    weight_decay: IntOrDecimal = Field(Decimal("0.01"), description="AdamW's decoupled weight decay.")
+    warmup_ratio: IntOrDecimal = Field(
+        Decimal("0.1"),
+        description="Share of the steps in which the rate rises linearly.",
+        json_schema_extra=decimal_bounds(at_least="0", at_most="1"),
+    )
+    weight_decay: IntOrDecimal = Field(
+        Decimal("0.01"),
+        description="AdamW's decoupled weight decay.",
+        json_schema_extra=decimal_bounds(at_least="0", at_most="1"),
+    )
     head_learning_rate_multiplier: IntOrDecimal = Field(
-        Decimal("20"), description="The new head learns this many times faster than the pretrained body."
+        Decimal("20"),
+        description="The new head learns this many times faster than the pretrained body.",
+        json_schema_extra=decimal_bounds(above="0", at_most="10000"),
     )
     maximum_sequence_length: int = Field(128, ge=8, le=8192, description="Longer inputs are truncated, in tokens.")
     seed: int = Field(0, ge=0, le=2_147_483_647, description="Seeds data order, initialisation and dropout.")

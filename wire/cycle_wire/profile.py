@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from pydantic import Field, model_validator
 
-from cycle_wire.base import Digest, WireModel
+from cycle_wire.base import Digest, Name, WireModel
 
 GROWTH = 1.02
 MAXIMUM_BUCKET = 1024  # GROWTH**1024 us is 640 s
@@ -91,8 +91,8 @@ class MetricValue(WireModel):
 
 class Profile(WireModel):
     model_digest: Digest
-    variant: str
-    hardware_class: str
+    variant: Name
+    hardware_class: Name
     hardware_class_hash: str = Field(max_length=64, description="Hash of the class's spec at the time of measuring.")
     image: str = Field(max_length=512, description="Server image that measured.")
     server_settings_hash: str = Field(max_length=64)

@@ -1,0 +1,1 @@
+"""CycleOps: a Kubernetes operator for the compute cycle of a model. Never imports torch."""

@@ -1,0 +1,129 @@
+"""Status of a CycleJob: what pods reported, and what became of it."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from cycleops.api.base import ApiModel, Text, list_map
+from cycleops.api.conditions import Conditions
+
+Metrics = Annotated[
+    list["Metric"],
+    Field(max_length=32, json_schema_extra=list_map("name")),
+]
+
+
+class Metric(ApiModel):
+    name: str = Field(max_length=63, description="accuracy, f1Macro, ...")
+    value: float = Field(description="Higher is better for accuracy and f1Macro.")
+    rows: int = Field(ge=0, description="Evaluation rows behind the value.")
+
+
+class WorkersStatus(ApiModel):
+    """For the scale subresource."""
+
+    ready: int = Field(0, ge=0, description="Worker pods that are ready.")
+    selector: str = Field("", max_length=1024, description="Label selector of the worker pods.")
+
+
+class WorldStatus(ApiModel):
+    """What rank 0 found before the first step, from all ranks."""
+
+    size: int = Field(ge=0, description="Ranks.")
+    hosts: list[Annotated[str, Field(max_length=253)]] = Field(max_length=4096, description="Distinct host names.")
+    ranks_per_host: list[int] = Field(default_factory=list, max_length=4096, description="In the order of hosts.")
+    devices: list[Annotated[str, Field(max_length=128)]] = Field(
+        default_factory=list, max_length=4096, description="Distinct devices of the ranks."
+    )
+    transport: str = Field("", max_length=63, description="How the ranks talked.")
+    time: datetime | None = Field(None, description="When it was reported.")
+
+
+class Progress(ApiModel):
+    step: int = Field(ge=0, description="Optimizer steps done.")
+    total_steps: int = Field(ge=0, description="Optimizer steps to do.")
+    loss: float | None = Field(None, description="Of the last step; left out when it is not a number.")
+    learning_rate: float | None = Field(None, description="Of the last step.")
+    samples_per_second: float | None = Field(None, description="Over all ranks, since the last report.")
+    pre_seconds: float | None = Field(None, description="Of one step: waiting for data.")
+    compute_seconds: float | None = Field(None, description="Of one step: forward, backward, all-reduce, optimizer.")
+    post_seconds: float | None = Field(None, description="Of one step: logging and checkpoint.")
+    time: datetime | None = Field(None, description="When it was reported.")
+
+
+class CheckpointStatus(ApiModel):
+    step: int = Field(ge=0, description="Step it was saved at.")
+    uri: Text = Field(description="Where it is.")
+    digest: str = Field(max_length=71, description="Of its content.")
+    time: datetime | None = Field(None, description="When it was saved.")
+
+
+class TrainedModel(ApiModel):
+    uri: Text = Field(description="OUTPUT/sha256-<hex>")
+    digest: str = Field(max_length=71, description="sha256:<hex>")
+    steps: int | None = Field(None, ge=0, description="Optimizer steps it took.")
+    final_loss: float | None = Field(None, description="Training loss at the end.")
+    train_rows: int | None = Field(None, ge=0, description="Distinct rows it was trained on.")
+    labels: int | None = Field(None, ge=0, description="Classes.")
+
+
+class Baselines(ApiModel):
+    """What a model must beat, on the same training and evaluation rows."""
+
+    majority: Metrics = Field(default_factory=list, description="Always the most frequent class.")
+    bag_of_words: Metrics = Field(default_factory=list, description="Logistic regression on word counts.")
+
+
+class VariantStatus(ApiModel):
+    name: str = Field(max_length=40, description="As in spec.variants.")
+    uri: Text = Field(description="Where it is.")
+    metrics: Metrics = Field(
+        default_factory=list, description="Evaluated with the serving engine, on the first class of the profile."
+    )
+    size_bytes: int | None = Field(None, ge=0, description="Of its weights file.")
+    parameters: int | None = Field(None, ge=0, description="Weights and biases that are left.")
+    sparsity: float | None = Field(None, ge=0, le=1, description="Measured on the saved file.")
+    weights_digest: str | None = Field(None, max_length=71, description="Of its weights file.")
+
+
+class ProfileReference(ApiModel):
+    variant: str = Field(max_length=40, description="As in spec.variants.")
+    hardware: str = Field(max_length=40, description="HardwareClass it was measured on.")
+    name: str = Field(max_length=253, description="CycleProfile that holds the measurement.")
+
+
+class FailureStatus(ApiModel):
+    """What a pod said when it gave up."""
+
+    reason: str = Field(max_length=63, description="As in the conditions.")
+    message: str = Field(max_length=2000, description="What it is, and what to do.")
+    field: str | None = Field(None, max_length=253, description="Field of the spec to mend.")
+    pod: str | None = Field(None, max_length=253, description="Who said so.")
+
+
+class CycleJobStatus(ApiModel):
+    observed_generation: int | None = Field(None, ge=0, description="The metadata.generation that status is about.")
+    conditions: Conditions = Field(default_factory=list)
+    start_time: datetime | None = Field(None, description="When the first pods were made.")
+    completion_time: datetime | None = Field(None, description="When the job ended, well or not.")
+    workers: WorkersStatus | None = Field(None, description="Worker pods.")
+    world: WorldStatus | None = Field(None, description="The world that trained.")
+    progress: Progress | None = Field(None, description="Of the training.")
+    last_checkpoint: CheckpointStatus | None = Field(None, description="The newest.")
+    model: TrainedModel | None = Field(None, description="The trained model.")
+    baselines: Baselines | None = Field(None, description="What a model must beat.")
+    variants: list[VariantStatus] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Variants that were made.",
+        json_schema_extra=list_map("name"),
+    )
+    profiles: list[ProfileReference] = Field(
+        default_factory=list,
+        max_length=1024,
+        description="Measurements, one per variant and class.",
+        json_schema_extra=list_map("variant", "hardware"),
+    )
+    restarts: int | None = Field(None, ge=0, description="How often the training was started anew.")
+    failure: FailureStatus | None = Field(None, description="Why the job failed, from the pod that gave up.")

@@ -1,0 +1,242 @@
+"""CycleService: a latency budget and an accuracy floor, and what is chosen to meet them."""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import ClassVar
+
+from cycle_wire.base import Digest, IntOrDecimal, Name, decimal_bounds
+from cycle_wire.parts import MetricName
+from cycle_wire.serving import CachePolicy
+from pydantic import ConfigDict, Field
+
+from cycleops.api.base import ApiModel, Column, ImageName, Kind, Quantity, Uri, list_set, rule, rules
+from cycleops.api.cycleservice_status import CycleServiceStatus
+from cycleops.api.pods import PodTemplate
+
+
+class TrafficBasis(StrEnum):
+    DECLARED = "Declared"
+    MEASURED = "Measured"
+    MAXIMUM = "Maximum"
+
+
+class PlanningMode(StrEnum):
+    AUTOMATIC = "Automatic"
+    RECOMMEND = "Recommend"
+    PINNED = "Pinned"
+
+
+class BalancingAlgorithm(StrEnum):
+    ROUND_ROBIN = "RoundRobin"
+    LEAST_CONNECTIONS = "LeastConnections"
+    CONSISTENT_HASH = "ConsistentHash"
+
+
+class ModelReference(ApiModel):
+    cycle_job: Name | None = Field(None, description="CycleJob of this namespace: its model and profiles.")
+    uri: Uri | None = Field(None, description="Folder of a trained model, named by its digest; with digest.")
+    digest: Digest | None = Field(None, description="sha256:<hex> of that model; its profiles are found by it.")
+
+
+class LatencyBudget(ApiModel):
+    percentile: IntOrDecimal = Field(
+        Decimal("99"),
+        description="Share of the requests, in percent, that must meet the budget.",
+        json_schema_extra=decimal_bounds(at_least="50", at_most="99.99"),
+    )
+    milliseconds: IntOrDecimal = Field(
+        description="From the balancer's door in to its door out.",
+        json_schema_extra=decimal_bounds(above="0", at_most="600000"),
+    )
+
+
+class StageBudget(ApiModel):
+    """Caps by term, at the same percentile."""
+
+    pre_milliseconds: IntOrDecimal | None = Field(
+        None, description="Of tokenizing.", json_schema_extra=decimal_bounds(above="0", at_most="600000")
+    )
+    post_milliseconds: IntOrDecimal | None = Field(
+        None, description="Of making the answer.", json_schema_extra=decimal_bounds(above="0", at_most="600000")
+    )
+
+
+class AccuracyFloor(ApiModel):
+    metric: MetricName = Field("accuracy", description="Metric of the job's evaluation.")
+    minimum: IntOrDecimal | None = Field(
+        None, description="Smallest value allowed.", json_schema_extra=decimal_bounds(at_least="0", at_most="1")
+    )
+    maximum_drop: IntOrDecimal | None = Field(
+        None,
+        description="Largest loss allowed against the baseline variant.",
+        json_schema_extra=decimal_bounds(at_least="0", at_most="1"),
+    )
+    baseline: Name | None = Field(None, description="Variant that maximumDrop is counted from.")
+
+
+class Budget(ApiModel):
+    latency: LatencyBudget = Field(description="What must be met.")
+    stages: StageBudget | None = Field(None, description="Caps by term.")
+    accuracy: AccuracyFloor | None = Field(None, description="Floor; without it every variant may serve.")
+
+
+class InputTokens(ApiModel):
+    p50: int = Field(ge=1, le=8192, description="Half of the inputs are no longer.")
+    p99: int = Field(ge=1, le=8192, description="99 of 100 inputs are no longer.")
+
+
+class Traffic(ApiModel):
+    requests_per_second: IntOrDecimal = Field(
+        description="Expected rate.", json_schema_extra=decimal_bounds(above="0", at_most="1000000")
+    )
+    basis: TrafficBasis = Field(
+        TrafficBasis.MAXIMUM, description="Plan for the declared rate, the measured one, or the larger of both."
+    )
+    input_tokens: InputTokens | None = Field(
+        None, description="Length of the inputs; when left out, the longest that was profiled."
+    )
+
+
+class Replicas(ApiModel):
+    minimum: int = Field(1, ge=1, le=1000, description="Fewest server pods.")
+    maximum: int = Field(10, ge=1, le=1000, description="Most server pods.")
+
+
+class MemoryCache(ApiModel):
+    policy: CachePolicy = Field(CachePolicy.LRU, description="What goes when it is full.")
+    size: Quantity = Field("64Mi", description="Memory of each pod's cache.")
+    ttl_seconds: int = Field(300, ge=1, le=31_536_000, description="An answer is kept so long at most.")
+
+
+class Cache(ApiModel):
+    l1: MemoryCache | None = Field(None, description="In the memory of each pod.")
+
+
+class PinnedPlan(ApiModel):
+    variant: Name = Field(description="Variant to serve.")
+    hardware: Name = Field(description="HardwareClass to serve on; one of spec.hardware.")
+    batch_size: int = Field(ge=1, le=1024, description="Largest batch.")
+    delay_milliseconds: IntOrDecimal = Field(
+        Decimal("0"),
+        description="How long a batch waits for more requests.",
+        json_schema_extra=decimal_bounds(at_least="0", at_most="600000"),
+    )
+    replicas: int = Field(ge=1, le=1000, description="Server pods.")
+
+
+class Planning(ApiModel):
+    mode: PlanningMode = Field(
+        PlanningMode.AUTOMATIC,
+        description="Automatic: plan and deploy. Recommend: plan, and keep what is deployed. "
+        "Pinned: deploy what pinned says, and judge it.",
+    )
+    pinned: PinnedPlan | None = Field(None, description="With mode Pinned.")
+
+
+class LoadBalancing(ApiModel):
+    algorithm: BalancingAlgorithm = Field(
+        BalancingAlgorithm.LEAST_CONNECTIONS, description="How a pod is chosen; ConsistentHash goes by the body."
+    )
+
+
+class ServiceImages(ApiModel):
+    """Images of this service; they win over those of the HardwareClass and of the chart."""
+
+    server: ImageName | None = Field(None, description="Image of the server and of the cache sidecar.")
+    balancer: ImageName | None = Field(None, description="Image of the balancer.")
+
+
+_RULES = (
+    rule(
+        "has(self.model.cycleJob) != (has(self.model.uri) || has(self.model.digest)) "
+        "&& has(self.model.uri) == has(self.model.digest)",
+        "model must have exactly one of cycleJob, or uri and digest together",
+        ".model",
+    ),
+    rule(
+        "!has(self.budget.accuracy) || has(self.budget.accuracy.minimum) != has(self.budget.accuracy.maximumDrop)",
+        "budget.accuracy must have exactly one of minimum and maximumDrop",
+        ".budget.accuracy",
+    ),
+    rule(
+        "!has(self.budget.accuracy) || has(self.budget.accuracy.maximumDrop) == has(self.budget.accuracy.baseline)",
+        "budget.accuracy.baseline must be given with maximumDrop, and only with it",
+        ".budget.accuracy.baseline",
+    ),
+    rule(
+        "!has(self.traffic.inputTokens) || self.traffic.inputTokens.p50 <= self.traffic.inputTokens.p99",
+        "traffic.inputTokens.p50 must not be above p99",
+        ".traffic.inputTokens.p50",
+    ),
+    rule(
+        "self.replicas.minimum <= self.replicas.maximum",
+        "replicas.minimum must not be above replicas.maximum",
+        ".replicas.minimum",
+    ),
+    rule(
+        "(self.planning.mode == 'Pinned') == has(self.planning.pinned)",
+        "planning.pinned must be given with mode Pinned, and only with it",
+        ".planning.pinned",
+    ),
+    rule(
+        "!has(self.planning.pinned) || self.planning.pinned.hardware in self.hardware",
+        "planning.pinned.hardware must be one of spec.hardware",
+        ".planning.pinned.hardware",
+    ),
+    rule(
+        "!has(self.planning.pinned) || (self.planning.pinned.replicas >= self.replicas.minimum "
+        "&& self.planning.pinned.replicas <= self.replicas.maximum)",
+        "planning.pinned.replicas must be from replicas.minimum to replicas.maximum",
+        ".planning.pinned.replicas",
+    ),
+)
+
+
+class CycleServiceSpec(ApiModel):
+    model_config = ConfigDict(json_schema_extra=rules(*_RULES))
+
+    model: ModelReference = Field(description="Exactly one of cycleJob, or uri and digest.")
+    budget: Budget = Field(description="What must be met.")
+    traffic: Traffic = Field(description="What must be served.")
+    hardware: list[Name] = Field(
+        min_length=1,
+        max_length=16,
+        description="HardwareClasses that may be used.",
+        json_schema_extra=list_set(),
+    )
+    replicas: Replicas = Field(default_factory=Replicas, description="Bounds of the number of server pods.")
+    cache: Cache | None = Field(None, description="Answers exact repeats; without it nothing is cached.")
+    planning: Planning = Field(default_factory=Planning, description="Who decides.")
+    load_balancing: LoadBalancing = Field(default_factory=LoadBalancing, description="How requests are spread.")
+    pod_template: PodTemplate | None = Field(None, description="Added to the service's pods.")
+    images: ServiceImages | None = Field(None, description="Images of this service.")
+
+
+class CycleService(Kind):
+    """Serves a model within a latency budget and above an accuracy floor, at the least cost."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                "metadata.name must be an RFC 1035 label of at most 40 characters",
+                ".metadata.name",
+            )
+        )
+    )
+
+    PLURAL: ClassVar[str] = "cycleservices"
+    SHORT_NAME: ClassVar[str] = "cysvc"
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+        Column("Feasible", '.status.conditions[?(@.type=="Feasible")].status'),
+        Column("Variant", ".status.plan.variant"),
+        Column("Hardware", ".status.plan.hardware"),
+        Column("Replicas", ".status.readyReplicas", "integer", "Server pods that are ready."),
+        Column("URL", ".status.url"),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Message", '.status.conditions[?(@.type=="Ready")].message', wide=True),
+    )
+
+    spec: CycleServiceSpec
+    status: CycleServiceStatus = Field(default_factory=CycleServiceStatus)

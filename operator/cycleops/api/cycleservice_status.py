@@ -1,0 +1,120 @@
+"""Status of a CycleService: the plan with its reasons, and what was measured. Times in milliseconds."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from cycleops.api.base import ApiModel, Text, list_set
+from cycleops.api.conditions import Conditions
+
+
+class ServedModel(ApiModel):
+    """Pinned: a job's TTL must not take a live service's evidence away."""
+
+    uri: Text = Field(description="Folder of the model.")
+    digest: str = Field(max_length=71, description="sha256:<hex>")
+
+
+class Predicted(ApiModel):
+    """At the plan's load. Terms are medians of one request; they don't add up to a percentile of the whole."""
+
+    p50_ms: float = Field(ge=0, description="Median of T.")
+    p99_ms: float = Field(ge=0, description="99th percentile of T.")
+    pre_ms: float = Field(ge=0, description="Tokenizing.")
+    compute_ms: float = Field(ge=0, description="The model.")
+    post_ms: float = Field(ge=0, description="Making the answer.")
+    queue_ms: float = Field(ge=0, description="Waiting for a batch.")
+    overhead_ms: float = Field(0.0, ge=0, description="Balancer, sidecar and transport.")
+    latency_ms: float | None = Field(None, ge=0, description="T at the budget's percentile.")
+    low_ms: float | None = Field(None, ge=0, description="Low end of the prediction's band at the percentile.")
+    high_ms: float | None = Field(None, ge=0, description="High end of the prediction's band at the percentile.")
+    utilization: float | None = Field(None, ge=0, description="Busy share of a server pod.")
+
+
+class Plan(ApiModel):
+    variant: str = Field(max_length=40, description="What is served.")
+    hardware: str = Field(max_length=40, description="HardwareClass it is served on.")
+    batch_size: int = Field(ge=1, description="Largest batch.")
+    delay_milliseconds: float = Field(0.0, ge=0, description="How long a batch waits for more requests.")
+    replicas: int = Field(ge=0, description="Server pods.")
+    cost_per_hour: float | None = Field(None, ge=0, description="Of all server pods.")
+    accuracy: float | None = Field(None, description="The budget's metric, measured on this hardware.")
+    predicted: Predicted | None = Field(None, description="What to expect.")
+    profile: str | None = Field(None, max_length=253, description="CycleProfile that the prediction is made from.")
+    reasons: list[Text] = Field(default_factory=list, max_length=32, description="Why this plan, with numbers.")
+    time: datetime | None = Field(None, description="When it was made.")
+
+
+class Rejected(ApiModel):
+    """Why a candidate lost."""
+
+    variant: str = Field(max_length=40)
+    hardware: str = Field(max_length=40)
+    batch_size: int | None = Field(None, ge=1, description="Left out when the variant lost at every batch size.")
+    reason: str = Field(max_length=63, description="Stable PascalCase word.")
+    message: Text = Field(description="With numbers.")
+
+
+class NearestFeasible(ApiModel):
+    """A change of one budget that would make a plan possible, and its price."""
+
+    dimension: str = Field(max_length=63, description="Field to change, such as latency, accuracy or replicas.")
+    value: float = Field(description="What it would have to be.")
+    cost_per_hour: float | None = Field(None, ge=0, description="Of the plan that is possible then.")
+    message: Text = Field(description="In a sentence.")
+
+
+class FrontierPoint(ApiModel):
+    """A plan that no other beats in cost, latency and accuracy at once."""
+
+    variant: str = Field(max_length=40)
+    hardware: str = Field(max_length=40)
+    batch_size: int = Field(ge=1)
+    replicas: int = Field(ge=0)
+    cost_per_hour: float = Field(ge=0)
+    p99_ms: float = Field(ge=0)
+    accuracy: float | None = Field(None)
+
+
+class Measured(ApiModel):
+    """Of real requests. Terms are medians of misses: hits have none."""
+
+    p50_ms: float | None = Field(None, ge=0, description="Median of T.")
+    p99_ms: float | None = Field(None, ge=0, description="99th percentile of T.")
+    latency_ms: float | None = Field(None, ge=0, description="T at the budget's percentile.")
+    pre_ms: float | None = Field(None, ge=0)
+    compute_ms: float | None = Field(None, ge=0)
+    post_ms: float | None = Field(None, ge=0)
+    queue_ms: float | None = Field(None, ge=0)
+    overhead_ms: float | None = Field(None, ge=0)
+    requests: int = Field(0, ge=0, description="How many the numbers are from.")
+    requests_per_second: float | None = Field(None, ge=0, description="Arrivals at the balancer.")
+    errors: int = Field(0, ge=0, description="Answers of 5xx.")
+    cache_hit_ratio: float | None = Field(None, ge=0, le=1, description="Share answered by the cache.")
+    window_seconds: float | None = Field(None, ge=0, description="How long was measured.")
+    time: datetime | None = Field(None, description="When it was measured.")
+
+
+class CycleServiceStatus(ApiModel):
+    observed_generation: int | None = Field(None, ge=0, description="The metadata.generation that status is about.")
+    conditions: Conditions = Field(default_factory=list)
+    url: str | None = Field(None, max_length=512, description="Where to send requests, inside the cluster.")
+    model: ServedModel | None = Field(None, description="What is served.")
+    profiles: list[str] = Field(
+        default_factory=list,
+        max_length=1024,
+        description="CycleProfiles the plan was chosen from.",
+        json_schema_extra=list_set(),
+    )
+    plan: Plan | None = Field(None, description="What was decided.")
+    rejected: list[Rejected] = Field(default_factory=list, max_length=256, description="Why each other candidate lost.")
+    nearest_feasible: list[NearestFeasible] = Field(
+        default_factory=list, max_length=16, description="When no plan meets the budget: what would."
+    )
+    frontier: list[FrontierPoint] = Field(
+        default_factory=list, max_length=64, description="Best choices of cost, latency and accuracy."
+    )
+    measured: Measured | None = Field(None, description="What it really is.")
+    replicas: int | None = Field(None, ge=0, description="Server pods there are.")
+    ready_replicas: int | None = Field(None, ge=0, description="Server pods that are ready.")
+    baseline_accuracy: float | None = Field(None, description="The baseline variant's value of the budget's metric.")

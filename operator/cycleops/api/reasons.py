@@ -1,0 +1,102 @@
+"""Reasons of conditions: stable words for programs, each with what it means.
+
+A condition's message carries the particulars and says what to do.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """``Reason.MODEL_NOT_FOUND`` is the string "ModelNotFound"; ``.meaning`` is its line in the reference."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> "Reason":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    # Shared
+    PENDING = "Pending", "Nothing was tried yet."
+    WAITING = "Waiting", "Waits for what the message names."
+    AS_EXPECTED = "AsExpected", "Nothing to do."
+    HARDWARE_CLASS_NOT_FOUND = "HardwareClassNotFound", "A HardwareClass that the spec names does not exist."
+    CLAIM_NOT_FOUND = "ClaimNotFound", "A PersistentVolumeClaim that a URI names does not exist in this namespace."
+    CLAIM_READ_WRITE_ONCE = "ClaimReadWriteOnce", "Pods on several nodes would share a claim that only one can mount."
+    NAME_TAKEN = "NameTaken", "An object of that name belongs to another owner; it is never adopted."
+    BAD_URI = "BadUri", "A URI is not one that can be mounted."
+    REFUSED = "Refused", "The API server refused what the operator wanted to write; the message is its own."
+    INTERNAL_ERROR = "InternalError", "The operator failed in a way it has no word for; it tries again."
+
+    # CycleJob, its way
+    CREATED = "Created", "The job's objects are there."
+    SUSPENDED = "Suspended", "spec.suspend is true: there are no pods."
+    NOT_SUSPENDED = "NotSuspended", "spec.suspend is false."
+    RESUMED = "Resumed", "spec.suspend became false: pods are made anew."
+    ADMITTED = "Admitted", "All that the spec refers to is there; pods may start."
+    STARTING = "Starting", "Pods are being started."
+    TRAINING = "Training", "The world is verified and trains."
+    WORLD_AS_SPECIFIED = "WorldAsSpecified", "Rank 0 found the size and hosts that the spec asks for."
+    RESTARTING = "Restarting", "The training failed and starts anew from its last checkpoint."
+    TRAINING_FINISHED = "TrainingFinished", "The model is written."
+    COMPRESSING = "Compressing", "Variants are being made."
+    VARIANTS_MADE = "VariantsMade", "Every variant of the spec is written."
+    PROFILING = "Profiling", "Variants are being measured."
+    PROFILES_MADE = "ProfilesMade", "Every variant is measured on every class."
+    FINISHED = "Finished", "Trained, compressed and measured."
+    NOT_FAILED = "NotFailed", "Nothing failed so far."
+
+    # CycleJob, its failures
+    MODEL_NOT_FOUND = "ModelNotFound", "No model where the URI points to, or one that can't be read."
+    DATA_NOT_FOUND = "DataNotFound", "No data file where the URI points to."
+    BAD_DATA = "BadData", "A data file has lines that can't be used, such as one without a field that spec names."
+    LABEL_NOT_IN_TRAINING = "LabelNotInTraining", "The evaluation data has a label that the training data has not."
+    BAD_CONFIGURATION = "BadConfiguration", "Settings don't fit each other, such as batch sizes and the world's size."
+    OUTPUT_NOT_WRITABLE = "OutputNotWritable", "The output folder can't be written."
+    NOT_A_NUMBER = "NotANumber", "The loss became infinite or not a number."
+    WORLD_MISMATCH = "WorldMismatch", "Rank 0 found another size or other hosts than the spec asks for."
+    WORLD_NOT_REPORTED = "WorldNotReported", "The training ended without saying which world it ran in."
+    MODEL_NOT_REPORTED = "ModelNotReported", "The training ended without saying where its model is."
+    LAUNCH_TIMEOUT = "LaunchTimeout", "Not every worker answered in time."
+    WORKER_FAILED = "WorkerFailed", "A worker ended before the training did."
+    LAUNCHER_FAILED = "LauncherFailed", "The launcher ended with an error."
+    COMPRESSION_FAILED = "CompressionFailed", "Making the variants failed."
+    PROFILING_FAILED = "ProfilingFailed", "Measuring the variants failed."
+    VARIANT_UNSUPPORTED = "VariantUnsupported", "A variant can't be made of this model."
+    BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded", "Failed more often than runPolicy.backoffLimit allows."
+    DEADLINE_EXCEEDED = "DeadlineExceeded", "Not done after runPolicy.activeDeadlineSeconds."
+    OUT_OF_MEMORY = "OutOfMemory", "A container was killed for the memory it used."
+    IMAGE_PULL_FAILED = "ImagePullFailed", "An image can't be had."
+    UNSCHEDULABLE = "Unschedulable", "No node has room for a pod, or none that it may run on."
+
+    # CycleService
+    MODEL_PINNED = "ModelPinned", "The model's URI, digest and profiles are known."
+    JOB_NOT_FOUND = "JobNotFound", "The CycleJob that the spec names does not exist."
+    JOB_NOT_FINISHED = "JobNotFinished", "The CycleJob that the spec names is not done."
+    JOB_FAILED = "JobFailed", "The CycleJob that the spec names failed."
+    NO_PROFILES = "NoProfiles", "Nothing was measured of this model on the classes of the spec."
+    PROFILES_OUTDATED = "ProfilesOutdated", "The HardwareClass changed since the variants were measured on it."
+    BASELINE_NOT_FOUND = "BaselineNotFound", "The baseline variant was not measured."
+    METRIC_NOT_FOUND = "MetricNotFound", "The metric of the accuracy floor was not measured."
+    VARIANT_NOT_FOUND = "VariantNotFound", "The pinned variant was not measured on the pinned hardware."
+    PLAN_FOUND = "PlanFound", "A plan meets the budget."
+    LATENCY_INFEASIBLE = "LatencyInfeasible", "No candidate meets the latency budget."
+    ACCURACY_INFEASIBLE = "AccuracyInfeasible", "No variant reaches the accuracy floor."
+    STAGE_INFEASIBLE = "StageInfeasible", "No candidate meets the caps by term."
+    CAPACITY_INFEASIBLE = "CapacityInfeasible", "The rate needs more replicas than allowed."
+    PINNED_INFEASIBLE = "PinnedInfeasible", "The pinned plan does not meet the budget; it serves all the same."
+    PLAN_APPLIED = "PlanApplied", "What serves is what was planned."
+    PLAN_PENDING = "PlanPending", "What was planned is being rolled out."
+    RECOMMENDED = "Recommended", "planning.mode is Recommend: the plan is shown and not deployed."
+    REPLICAS_READY = "ReplicasReady", "Every server and balancer pod is ready."
+    ROLLING_OUT = "RollingOut", "Pods are being replaced or added."
+    REPLICAS_UNAVAILABLE = "ReplicasUnavailable", "Fewer server pods are ready than are needed."
+    BALANCER_UNAVAILABLE = "BalancerUnavailable", "No balancer pod is ready."
+    OLD_PLAN_SERVES = "OldPlanServes", "The new budget is infeasible; the plan before it still serves."
+    NO_PLAN = "NoPlan", "There is no plan to deploy."
+    BUDGET_MET = "BudgetMet", "Measured T is within the budget."
+    BUDGET_BROKEN = "BudgetBroken", "Measured T is above the budget; the message names the term."
+    NOT_MEASURED = "NotMeasured", "Too few requests to judge."
+    MEASUREMENT_STALE = "MeasurementStale", "No fresh numbers from the pods."
+    ROLLOUT_STALLED = "RolloutStalled", "Pods don't become ready; the message says what they say."
