@@ -1,7 +1,7 @@
 """What pods say to the operator: POST {report.url} with a Report, answered 200 only when it is stored.
 
-Senders number their reports, rising within a pod, and retry on anything but 200 and 4xx (503: this replica does not lead).
-A report that was stored before is answered 200 again. 4xx is final: 401/403 wrong token or pod, 422 malformed.
+Senders number their reports, rising within a pod, and retry on anything but 200 and 4xx (503: this replica does not
+lead). A report that was stored before is answered 200 again. 4xx is final: 401/403 wrong token or pod, 422 malformed.
 """
 
 from datetime import datetime
