@@ -1,0 +1,28 @@
+"""The kinds that the operator reconciles, wired to what they need."""
+
+from typing import Any
+
+from cycleops.controller.certificate import Certificate
+from cycleops.controller.inbox import Inbox
+from cycleops.controller.kinds import CYCLE_JOB
+from cycleops.controller.kube import Kube
+from cycleops.controller.reconcile import Cycle
+from cycleops.controller.settings import Settings
+from cycleops.controller.store import Store
+from cycleops.job.cycle import JobCycle
+
+
+def build_cycles(
+    *, kube: Kube, store: Store, inbox: Inbox, settings: Settings, certificate: Certificate
+) -> dict[str, Cycle[Any]]:
+    """By the kind's name."""
+    job = JobCycle(
+        kube=kube,
+        store=store,
+        inbox=inbox,
+        authority=lambda: certificate.authority,
+        report_url=settings.report_url,
+        trainer_image=settings.trainer_image,
+        server_image=settings.server_image,
+    )
+    return {CYCLE_JOB.kind: job}
