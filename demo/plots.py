@@ -27,7 +27,7 @@ def frontier(points: list[Object], chosen: Object, budget_ms: float, folder: Pat
     """p99 against accuracy, with the cost as text; the chosen plan stands out."""
     x = [point["p99Ms"] for point in points]
     y = [point["accuracy"] for point in points]
-    names = [f"{point['label']} ({point['costPerHour']}/h)" for point in points]
+    names = [f"{p['variant']} b{p['batchSize']} x{p['replicas']} ({p['costPerHour']:g}/h)" for p in points]
     figure, axes = plt.subplots(figsize=(7, 4.5))
     axes.scatter(x, y, color="tab:blue")
     for name, left, top in zip(names, x, y, strict=True):

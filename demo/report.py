@@ -85,5 +85,5 @@ def measured_of(load: Object) -> Object:
         "cacheHitRatio": load["cacheHitRatio"],
         "p50Ms": load["total"]["p50Ms"],
         "p99Ms": load["total"]["p99Ms"],
-        **{f"{term}Ms": load["terms"][term]["meanMs"] for term in TERMS},
+        **{f"{term}Ms": load["terms"][term]["p50Ms"] for term in TERMS},
     }
