@@ -1,0 +1,161 @@
+"""From what pods expose to quantiles over the last window. Pure: text and the clock in, numbers out.
+
+Prometheus histograms only ever grow, so what happened in a window is the difference of two scrapes, per pod; a pod that
+restarted counts from zero again. Buckets of different pods add up, quantiles don't, so the sum comes first.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+# Term of T -> the histogram that measures it, in seconds.
+TERMS = {
+    "total": "cycle_request_seconds",
+    "queue": "cycle_queue_seconds",
+    "pre": "cycle_pre_seconds",
+    "compute": "cycle_compute_seconds",
+    "post": "cycle_post_seconds",
+}
+_TERM_OF = {metric: term for term, metric in TERMS.items()}
+FAILED = "error"  # value of the label ``outcome`` of requests that were not answered
+
+Counts = Mapping[float, float]  # bucket's upper bound in seconds -> requests in that bucket alone
+Series = tuple[str, str]  # term, outcome (empty where the histogram has no such label)
+Scrape = Mapping[Series, Counts]
+
+
+def parse(text: str) -> dict[Series, dict[float, float]]:
+    """The histograms of :data:`TERMS` in a pod's exposition. Raises ValueError on text that is none."""
+    cumulative: dict[Series, dict[float, float]] = {}
+    for family in text_string_to_metric_families(text):
+        term = _TERM_OF.get(family.name)
+        if term is None:
+            continue
+        for sample in family.samples:
+            if sample.name == f"{family.name}_bucket":
+                series = cumulative.setdefault((term, sample.labels.get("outcome", "")), {})
+                bound = float(sample.labels["le"])
+                series[bound] = series.get(bound, 0.0) + sample.value
+    return {series: _apart(counts) for series, counts in cumulative.items()}
+
+
+def _apart(cumulative: Counts) -> dict[float, float]:
+    result, below = {}, 0.0
+    for bound in sorted(cumulative):
+        result[bound], below = cumulative[bound] - below, cumulative[bound]
+    return result
+
+
+def since(new: Scrape, old: Scrape) -> dict[Series, dict[float, float]]:
+    """What one pod counted between two scrapes; everything since its start when it restarted in between."""
+    if any(new.get(series, {}).get(bound, 0.0) < count for series in old for bound, count in old[series].items()):
+        old = {}
+    return {
+        series: {bound: count - old.get(series, {}).get(bound, 0.0) for bound, count in counts.items()}
+        for series, counts in new.items()
+    }
+
+
+def total(scrapes: Iterable[Scrape]) -> dict[Series, dict[float, float]]:
+    """The sum, bucket by bucket."""
+    result: dict[Series, dict[float, float]] = {}
+    for scrape in scrapes:
+        for series, counts in scrape.items():
+            into = result.setdefault(series, {})
+            for bound, count in counts.items():
+                into[bound] = into.get(bound, 0.0) + count
+    return result
+
+
+def quantile_seconds(counts: Counts, share: float) -> float | None:
+    """Linear within the bucket that holds the quantile, as Prometheus does; None without requests.
+
+    A quantile above the last finite bound is that bound: more is not known.
+    """
+    requests = sum(counts.values())
+    if requests <= 0:
+        return None
+    target, seen, below = share * requests, 0.0, 0.0
+    for bound in sorted(counts):
+        inside = counts[bound]
+        if inside > 0 and seen + inside >= target:
+            if bound == float("inf"):
+                return below
+            return below + (bound - below) * max(target - seen, 0.0) / inside
+        seen, below = seen + inside, bound
+    return below
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Milliseconds. ``budgeted`` is at the budget's percentile."""
+
+    p50: float
+    p99: float
+    budgeted: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The last window, over all pods. ``terms`` lacks those of which nothing was measured."""
+
+    terms: Mapping[str, Quantiles]
+    requests: int
+    errors: int
+    hits: int
+    window_seconds: float
+    ended_at: float  # seconds since the epoch
+
+
+@dataclass(slots=True)
+class Window:
+    """Scrapes of one service's pods. Keeps one scrape per pod and one sum per interval of the window."""
+
+    span_seconds: float
+    _last: dict[str, Scrape] = field(default_factory=dict)
+    _intervals: deque[tuple[float, float, Scrape]] = field(default_factory=deque)
+    _scraped_at: float | None = None
+
+    def add(self, pods: Mapping[str, Scrape], *, now: float) -> None:
+        """One round of scrapes, by pod uid. The first round of a pod only sets its base."""
+        happened = total(since(scrape, self._last[uid]) for uid, scrape in pods.items() if uid in self._last)
+        if self._scraped_at is not None:
+            self._intervals.append((self._scraped_at, now, happened))
+        self._last, self._scraped_at = dict(pods), now
+        while self._intervals and self._intervals[0][1] <= now - self.span_seconds:
+            self._intervals.popleft()
+
+    def measured(self, *, percentile: float) -> Measured | None:
+        """None when no request was answered in the window. ``percentile`` is 0 to 100."""
+        if not self._intervals:
+            return None
+        counts = total(scrape for _, _, scrape in self._intervals)
+        answered = {outcome: values for (term, outcome), values in counts.items() if term == "total"}
+        merged = total({(term, ""): values} for (term, outcome), values in counts.items() if outcome != FAILED)
+        by_term = {term: values for (term, _), values in merged.items()}
+        requests = _requests(by_term.get("total", {}))
+        if requests == 0:
+            return None
+        start, end = self._intervals[0][0], self._intervals[-1][1]
+        return Measured(
+            terms={t: q for t, q in ((t, _quantiles(v, percentile)) for t, v in by_term.items()) if q is not None},
+            requests=requests,
+            errors=_requests(answered.get(FAILED, {})),
+            hits=_requests(answered.get("hit", {})) + _requests(answered.get("coalesced", {})),
+            window_seconds=end - start,
+            ended_at=end,
+        )
+
+
+def _requests(counts: Counts) -> int:
+    return round(sum(counts.values()))
+
+
+def _quantiles(counts: Counts, percentile: float) -> Quantiles | None:
+    found = [quantile_seconds(counts, share) for share in (0.5, 0.99, percentile / 100)]
+    if any(value is None for value in found):
+        return None
+    p50, p99, budgeted = (round(1000 * value, 3) for value in found if value is not None)
+    return Quantiles(p50=p50, p99=p99, budgeted=budgeted)
