@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from cycle_wire.base import WireModel
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
 
+from cycleops.api.uri import PVC_PATTERN
+
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]{1,9})?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e[0-9]{1,2})?$"
 LABEL_KEY_PATTERN = (
     r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
@@ -109,8 +111,9 @@ Quantity = Annotated[
     ),
 ]
 
-LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
-LabelValue = Annotated[str, Field(max_length=63)]
+LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY_PATTERN)]
+LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE_PATTERN)]
 Text = Annotated[str, Field(max_length=1024)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN_PATTERN)]
 DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL_PATTERN)]
@@ -118,8 +121,15 @@ ImageName = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+
 Uri = Annotated[
     str,
     Field(
-        min_length=8,
+        min_length=1,
         max_length=1024,
         description="pvc://CLAIM/PATH: a folder or file on a PersistentVolumeClaim of this namespace.",
+        json_schema_extra=rules(
+            rule("self.startsWith('pvc://')", "must be pvc://CLAIM/PATH, which is what works today"),
+            rule(
+                f"!self.startsWith('pvc://') || self.matches(r'{PVC_PATTERN}')",
+                "must be pvc://CLAIM/PATH with a valid claim name and without '.' or '..' in the path",
+            ),
+        ),
     ),
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from cycle_wire.base import Name
 from cycle_wire.parts import Backend, Checkpointing, Evaluation, Fields, Task, Training, Transport, Variant
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from cycleops.api.base import ApiModel, Column, ImageName, Kind, Scale, Uri, list_map, list_set, rule, rules
 from cycleops.api.cyclejob_status import CycleJobStatus
@@ -92,12 +92,12 @@ _FIXED = (
 )
 
 
-def _fixed(path: str) -> dict[str, object]:
+def _fixed(path: str) -> dict[str, JsonValue]:
     return rule(
         f"has(self.{path}) == has(oldSelf.{path}) && (!has(self.{path}) || self.{path} == oldSelf.{path})",
         f"{path} can't be changed: only suspend and runPolicy's activeDeadlineSeconds and ttlSecondsAfterFinished can",
         f".{path}",
-    )  # type: ignore[return-value]
+    )
 
 
 class CycleJobSpec(ApiModel):
@@ -113,6 +113,7 @@ class CycleJobSpec(ApiModel):
                 "training.globalBatchSize must be a multiple of training.microBatchSize",
                 ".training.globalBatchSize",
             ),
+            *(_fixed(path) for path in _FIXED),
         )
     )
 

@@ -20,8 +20,7 @@ from cycleops.api.base import (
 )
 from cycleops.api.pods import NodeSelector, Toleration
 
-ResourceName = Annotated[str, Field(min_length=1, max_length=317)]
-Resources = Annotated[dict[ResourceName, Quantity], Field(max_length=16)]
+Resources = Annotated[dict[LabelKey, Quantity], Field(max_length=16)]
 
 
 class AcceleratorKind(StrEnum):
