@@ -79,6 +79,12 @@ def rules(*items: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return {"x-kubernetes-validations": list(items)}
 
 
+def short_name() -> dict[str, JsonValue]:
+    """Rule for kinds whose children are called NAME-something and must be valid host names."""
+    check = "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
+    return rules(rule(check, "metadata.name must be an RFC 1035 label of at most 40 characters", ".metadata"))
+
+
 def list_set() -> dict[str, JsonValue]:
     """A list in which no value is twice."""
     return {"x-kubernetes-list-type": "set"}

@@ -7,7 +7,7 @@ from cycle_wire.base import Name
 from cycle_wire.parts import Backend, Checkpointing, Evaluation, Fields, Task, Training, Transport, Variant
 from pydantic import ConfigDict, Field, JsonValue
 
-from cycleops.api.base import ApiModel, Column, ImageName, Kind, Scale, Uri, list_map, list_set, rule, rules
+from cycleops.api.base import ApiModel, Column, ImageName, Kind, Scale, Uri, list_map, list_set, rule, rules, short_name
 from cycleops.api.cyclejob_status import CycleJobStatus
 from cycleops.api.pods import PodTemplate
 
@@ -141,15 +141,7 @@ class CycleJobSpec(ApiModel):
 class CycleJob(Kind):
     """Trains a model on many nodes, makes variants of it, and measures each where it will run."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-                "metadata.name must be an RFC 1035 label of at most 40 characters",
-                ".metadata.name",
-            )
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=short_name())
 
     PLURAL: ClassVar[str] = "cyclejobs"
     SHORT_NAME: ClassVar[str] = "cyj"

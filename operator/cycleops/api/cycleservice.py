@@ -9,7 +9,7 @@ from cycle_wire.parts import MetricName
 from cycle_wire.serving import CachePolicy
 from pydantic import ConfigDict, Field
 
-from cycleops.api.base import ApiModel, Column, ImageName, Kind, Quantity, Uri, list_set, rule, rules
+from cycleops.api.base import ApiModel, Column, ImageName, Kind, Quantity, Uri, list_set, rule, rules, short_name
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.pods import PodTemplate
 
@@ -215,15 +215,7 @@ class CycleServiceSpec(ApiModel):
 class CycleService(Kind):
     """Serves a model within a latency budget and above an accuracy floor, at the least cost."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-                "metadata.name must be an RFC 1035 label of at most 40 characters",
-                ".metadata.name",
-            )
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=short_name())
 
     PLURAL: ClassVar[str] = "cycleservices"
     SHORT_NAME: ClassVar[str] = "cysvc"

@@ -17,6 +17,7 @@ from cycleops.api.base import (
     list_atomic,
     rule,
     rules,
+    short_name,
 )
 from cycleops.api.pods import NodeSelector, Toleration
 
@@ -88,15 +89,7 @@ class HardwareClassSpec(ApiModel):
 class HardwareClass(Kind):
     """A kind of machine that jobs train on and services run on. Cluster-scoped."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            rule(
-                "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-                "metadata.name must be an RFC 1035 label of at most 40 characters",
-                ".metadata.name",
-            )
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=short_name())
 
     PLURAL: ClassVar[str] = "hardwareclasses"
     SHORT_NAME: ClassVar[str] = "hwc"
