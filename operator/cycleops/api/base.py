@@ -123,7 +123,7 @@ LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE_PATTERN)]
 Text = Annotated[str, Field(max_length=1024)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN_PATTERN)]
 DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL_PATTERN)]
-ImageName = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\s]+$")]
+ImageName = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[!-~]+$")]
 Uri = Annotated[
     str,
     Field(

@@ -95,7 +95,7 @@ _FIXED = (
 def _fixed(path: str) -> dict[str, JsonValue]:
     return rule(
         f"has(self.{path}) == has(oldSelf.{path}) && (!has(self.{path}) || self.{path} == oldSelf.{path})",
-        f"{path} can't be changed: only suspend and runPolicy's activeDeadlineSeconds and ttlSecondsAfterFinished can",
+        f"{path} can't be changed once the job is there",
         f".{path}",
     )
 

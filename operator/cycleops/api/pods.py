@@ -113,7 +113,7 @@ class PodTemplate(ApiModel):
         None, max_length=16, description="Secrets to pull images with.", json_schema_extra=list_map("name")
     )
     priority_class_name: ObjectName | None = Field(None, description="PriorityClass of the pods.")
-    affinity: Affinity | None = Field(None, description="Scheduling constraints.")
+    affinity: Affinity | None = Field(None, description="Scheduling constraints, as in Kubernetes' own pods.")
     tolerations: list[Toleration] | None = Field(
         None,
         max_length=32,
