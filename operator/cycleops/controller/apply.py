@@ -120,6 +120,21 @@ class Applier:
                     problems.append(result)
         return tuple(problems)
 
+    async def create_free(self, bodies: Iterable[Body]) -> None:
+        """Create objects that nobody owns. Their names say what is in them, so one that exists already will do.
+
+        Raises :class:`ApiError` when one is refused: what reported it must not be told that it is stored.
+        """
+        for body in bodies:
+            kind, metadata = BY_KIND[body["kind"]], body["metadata"]
+            if self._store.get(kind, namespace=metadata["namespace"], name=metadata["name"]) is not None:
+                continue
+            metrics.WRITES.labels(kind=kind.kind, verb="create").inc()
+            try:
+                self._store.put(kind, await self._kube.create(kind=kind, namespace=metadata["namespace"], body=body))
+            except AlreadyExistsError:
+                continue
+
     async def _one(self, operation: Operation, *, owner_uid: str) -> Problem | None:
         try:
             return await self._write(operation, owner_uid=owner_uid)

@@ -33,6 +33,8 @@ class Plan:
 
     desired: Sequence[Body] = ()
     delete: Sequence[Facts] = ()
+    create_free: Sequence[Body] = ()  # objects without an owner, made if absent: evidence that outlives its job
+    delete_owner: bool = False  # the user object's time to live is over
     note: Any = None  # what the cycle itself wants to hand from plan to conclude
 
 
@@ -100,10 +102,15 @@ class Reconciler:
         plan = cycle.plan(observation)
         owner = observation.owner
         wanted = operations(desired=plan.desired, observed=observation.children, delete=plan.delete)
-        problems = await Applier(kube=self.kube, store=self.store).perform(wanted, owner_uid=owner.uid)
+        applier = Applier(kube=self.kube, store=self.store)
+        problems = await applier.perform(wanted, owner_uid=owner.uid)
+        await applier.create_free(plan.create_free)
         conclusion = cycle.conclude(observation, plan, problems)
         await self._write_status(cycle.kind, owner, conclusion.status)
         cycle.concluded(observation)
+        if plan.delete_owner:
+            await self.kube.delete(kind=cycle.kind, name=owner.name, uid=owner.uid, namespace=owner.namespace)
+            return None
         return conclusion.requeue_after_seconds
 
     async def _write_status(self, kind: Kind, owner: Owner, status: Mapping[str, Any] | None) -> None:

@@ -1,0 +1,1 @@
+"""CycleJob: gather (I/O) -> policies and desired children -> status (all pure)."""

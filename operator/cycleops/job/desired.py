@@ -1,0 +1,178 @@
+"""The children that a CycleJob should have at each step. Pure."""
+
+import base64
+from typing import Any
+
+from cycle_wire.reports import EXIT_BAD_INPUT
+
+from cycleops.api.cyclejob import CleanPodPolicy
+from cycleops.controller.children import child_labels, child_metadata
+from cycleops.controller.kinds import CONFIG_MAP, CYCLE_JOB, JOB, JOB_LABEL, ROLE_LABEL, SECRET, SERVICE, Kind
+from cycleops.controller.store import Facts
+from cycleops.job import names
+from cycleops.job.configs import hostfile, profiling_config, server_image, threads_of, trainer_image, training_config
+from cycleops.job.decision import Step
+from cycleops.job.observation import Observation, SshKeys
+from cycleops.job.pods import Role, pod_template, worker
+
+Body = dict[str, Any]
+# The launcher's retries are the job's; a worker that keeps failing makes the launcher fail.
+_WORKER_RESTARTS = 1000
+
+
+def desired_children(o: Observation, step: Step) -> list[Body]:
+    """What should be there; what is there beyond it is left alone or listed by :func:`unwanted_children`."""
+    if step is Step.TRAIN:
+        return _training(o)
+    if step is Step.COMPRESS:
+        return [_config(o, names.compress(o.name), training_config(o, with_model=True).to_json()), _compress(o)]
+    if step is Step.PROFILE:
+        return [body for name in o.profile_classes for body in _profile(o, name)]
+    if step is Step.SUSPEND:
+        return [_suspended(o, name) for name, job in o.jobs.items() if not job.ended]
+    return []
+
+
+def unwanted_children(o: Observation, step: Step) -> list[Facts]:
+    """Jobs to delete with their pods, as cleanPodPolicy says."""
+    policy = o.spec.run_policy.clean_pod_policy
+    worker_name = names.worker_job(o.name)
+    if step in (Step.COMPRESS, Step.PROFILE):
+        # Idle workers would hold machines, and disturb the measurement.
+        wanted_gone = [] if policy is CleanPodPolicy.NONE else [worker_name]
+    elif step in (Step.SUCCEED, Step.FAIL):
+        running = [name for name, job in o.jobs.items() if not job.ended]
+        wanted_gone = {
+            CleanPodPolicy.ALL: list(o.jobs),
+            CleanPodPolicy.RUNNING: running,
+            CleanPodPolicy.NONE: [name for name in running if name != worker_name],
+        }[policy]
+    else:
+        return []
+    return [facts for name in wanted_gone if (facts := o.children.get((JOB.kind, name))) is not None]
+
+
+def _training(o: Observation) -> list[Body]:
+    children = [_workers_service(o), _training_config_map(o)]
+    if o.new_keys is not None:
+        children.append(_ssh_secret(o, o.new_keys))
+    return [*children, _worker_job(o), _launcher_job(o)]
+
+
+def _child(o: Observation, kind: Kind, name: str, role: str | None = None, **fields: Any) -> Body:
+    metadata = child_metadata(owner=o.owner, kind=CYCLE_JOB, name=name, label=JOB_LABEL, role=role)
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **fields}
+
+
+def _workers_service(o: Observation) -> Body:
+    """Names for the workers before they are ready: the launcher itself waits for each to answer."""
+    spec = {
+        "clusterIP": "None",
+        "publishNotReadyAddresses": True,
+        "selector": child_labels(owner=o.owner, label=JOB_LABEL, role="worker"),
+        "ports": [{"name": "ssh", "port": 2222, "protocol": "TCP"}],
+    }
+    return _child(o, SERVICE, names.workers_service(o.name), "worker", spec=spec)
+
+
+def _config(o: Observation, name: str, config: str, **more: str) -> Body:
+    return _child(o, CONFIG_MAP, name, data={"config.json": config, "ca.crt": o.environment.authority, **more})
+
+
+def _training_config_map(o: Observation) -> Body:
+    config = training_config(o, with_model=False).to_json()
+    return _config(o, names.config_map(o.name), config, hostfile=hostfile(o))
+
+
+def _ssh_secret(o: Observation, keys: SshKeys) -> Body:
+    files = {
+        "id_ed25519": keys.client_private,
+        "id_ed25519.pub": keys.client_public,
+        "authorized_keys": keys.client_public,
+        "ssh_host_ed25519_key": keys.host_private,
+        "ssh_host_ed25519_key.pub": keys.host_public,
+        "known_hosts": f"* {keys.host_public}",
+    }
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in files.items()}
+    return _child(o, SECRET, names.ssh_secret(o.name), type="Opaque", immutable=True, data=data)
+
+
+def _worker_job(o: Observation) -> Body:
+    replicas = o.spec.workers.replicas
+    spec = {
+        "completionMode": "Indexed",
+        "completions": replicas,
+        "parallelism": replicas,
+        "backoffLimit": _WORKER_RESTARTS,
+        "podReplacementPolicy": "Failed",
+        "suspend": False,
+        "template": pod_template(o, worker(o, image=trainer_image(o))),
+    }
+    return _child(o, JOB, names.worker_job(o.name), "worker", spec=spec)
+
+
+def _launcher_job(o: Observation) -> Body:
+    role = Role(
+        name="launcher",
+        image=trainer_image(o),
+        command=("cycle-trainer", "launch"),
+        config_map=names.config_map(o.name),
+        hardware=None,
+        threads=1,
+        ssh=True,
+    )
+    return _once(o, names.launcher_job(o.name), role)
+
+
+def _compress(o: Observation) -> Body:
+    hardware = o.classes[o.spec.workers.hardware]
+    role = Role(
+        name="compress",
+        image=trainer_image(o),
+        command=("cycle-trainer", "compress"),
+        config_map=names.compress(o.name),
+        hardware=hardware,
+        threads=threads_of(hardware),
+    )
+    return _once(o, names.compress(o.name), role)
+
+
+def _profile(o: Observation, hardware_class: str) -> list[Body]:
+    hardware, name = o.classes[hardware_class], names.profile(o.name, hardware_class=hardware_class)
+    role = Role(
+        name="profile",
+        image=server_image(o, hardware_class=hardware_class),
+        command=("cycle-server", "profile"),
+        config_map=name,
+        hardware=hardware,
+        threads=threads_of(hardware),
+    )
+    return [_config(o, name, profiling_config(o, hardware_class=hardware_class).to_json()), _once(o, name, role)]
+
+
+def _once(o: Observation, name: str, role: Role) -> Body:
+    """A Job of one pod, tried again up to the job's backoffLimit, but not when its input is wrong."""
+    rules = [
+        {
+            "action": "FailJob",
+            "onExitCodes": {"containerName": role.name, "operator": "In", "values": [EXIT_BAD_INPUT]},
+        },
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
+    spec = {
+        "completions": 1,
+        "parallelism": 1,
+        "backoffLimit": o.spec.run_policy.backoff_limit,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {"rules": rules},
+        "suspend": False,
+        "template": pod_template(o, role),
+    }
+    return _child(o, JOB, name, role.name, spec=spec)
+
+
+def _suspended(o: Observation, name: str) -> Body:
+    """Only what changes: a Job that exists is patched, never applied."""
+    return _child(
+        o, JOB, name, o.children[JOB.kind, name].body["metadata"]["labels"].get(ROLE_LABEL), spec={"suspend": True}
+    )

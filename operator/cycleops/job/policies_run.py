@@ -1,0 +1,147 @@
+"""Training, compression, profiling: where they stand, and what of them ends the job. Pure; one plain line each."""
+
+from cycleops.api.reasons import Reason
+from cycleops.job import names
+from cycleops.job.decision import Decision, Step, fail
+from cycleops.job.observation import ChildJob, Observation
+
+
+def training_failed(o: Observation) -> Decision | None:
+    """A launcher that gave up fails the job, with what its pods said."""
+    launcher = o.launcher
+    if launcher is None or not launcher.failed_reason or o.evidence.model is not None:
+        return None
+    return _failed(o, launcher, what="training", otherwise=Reason.LAUNCHER_FAILED)
+
+
+def trained_without_world(o: Observation) -> Decision | None:
+    """A launcher that exits 0 though no world was reported proved nothing: the job fails."""
+    if o.launcher is None or not o.launcher.complete or o.evidence.world is not None:
+        return None
+    return fail(
+        Reason.WORLD_NOT_REPORTED,
+        "the launcher exited 0, but rank 0 never reported its world: nothing shows that the workers trained together",
+    )
+
+
+def trained_without_model(o: Observation) -> Decision | None:
+    """A launcher that exits 0 without a model fails the job."""
+    if o.launcher is None or not o.launcher.complete or o.evidence.model is not None:
+        return None
+    return fail(Reason.MODEL_NOT_REPORTED, "the launcher exited 0, but rank 0 never reported a trained model")
+
+
+def training(o: Observation) -> Decision | None:
+    """Until the model is there and the launcher has ended, the job trains."""
+    if training_done(o):
+        return None
+    launcher, workers, replicas = o.launcher, o.workers, o.spec.workers.replicas
+    notes = _notes(o)
+    if launcher is not None and launcher.failed > 0 and (o.evidence.world is None or o.evidence.failure is not None):
+        return _restarting(o, launcher, notes)
+    if o.evidence.world is not None:
+        return Decision(Step.TRAIN, Reason.TRAINING, f"{replicas} workers train{_again(launcher)}{notes}")
+    ready = workers.ready if workers is not None else 0
+    return Decision(Step.TRAIN, Reason.STARTING, f"{ready} of {replicas} workers are ready{notes}")
+
+
+def _restarting(o: Observation, launcher: ChildJob, notes: str) -> Decision:
+    said = f": {o.evidence.failure.message}" if o.evidence.failure is not None else ""
+    checkpoint = o.evidence.last_checkpoint
+    start = f"from step {checkpoint.step}" if checkpoint is not None else "from the start"
+    message = (
+        f"the training failed {_times(launcher.failed)} ({o.spec.run_policy.backoff_limit} restarts allowed){said}; "
+        f"it goes on {start}{notes}"
+    )
+    return Decision(Step.TRAIN, Reason.RESTARTING, message)
+
+
+def training_done(o: Observation) -> bool:
+    """The model is reported and nothing of the training runs any more."""
+    if o.evidence.model is None or o.evidence.world is None:
+        return False
+    return o.launcher is None or o.launcher.ended
+
+
+def compression_failed(o: Observation) -> Decision | None:
+    """A compression that gave up fails the job, with what its pod said."""
+    job = o.jobs.get(names.compress(o.name))
+    if job is None or not job.failed_reason or o.evidence.variants:
+        return None
+    return _failed(o, job, what="compression", otherwise=Reason.COMPRESSION_FAILED)
+
+
+def compressing(o: Observation) -> Decision | None:
+    """Until every variant of the spec is reported and the compression has ended, variants are made."""
+    made = {variant.name for variant in o.evidence.variants}
+    missing = [variant.name for variant in o.spec.variants if variant.name not in made]
+    job = o.jobs.get(names.compress(o.name))
+    if not missing and (job is None or job.ended):
+        return None
+    if job is not None and job.complete and missing:
+        text = f"the compression ended without reporting the variants {', '.join(missing)}"
+        return fail(Reason.COMPRESSION_FAILED, text)
+    count = len(o.spec.variants)
+    return Decision(Step.COMPRESS, Reason.COMPRESSING, f"{count} variants are being made{_again(job)}{_notes(o)}")
+
+
+def profiling_failed(o: Observation) -> Decision | None:
+    """A measurement that gave up, or ended without measuring every variant, fails the job."""
+    for name in o.profile_classes:
+        job = o.jobs.get(names.profile(o.name, hardware_class=name))
+        missing = _unmeasured(o, name)
+        if job is None or not job.ended or not missing:
+            continue
+        if job.failed_reason:
+            return _failed(o, job, what=f"profiling on {name}", otherwise=Reason.PROFILING_FAILED)
+        text = f"profiling on {name} ended without reporting the variants {', '.join(missing)}"
+        return fail(Reason.PROFILING_FAILED, text)
+    return None
+
+
+def profiling(o: Observation) -> Decision | None:
+    """Until every variant is measured on every class, variants are measured."""
+    jobs = [o.jobs.get(names.profile(o.name, hardware_class=name)) for name in o.profile_classes]
+    todo = [name for name in o.profile_classes if _unmeasured(o, name)]
+    if not todo and all(job is None or job.ended for job in jobs):
+        return None
+    count = len(o.spec.variants)
+    text = f"{count} variants are being measured on {', '.join(todo or o.profile_classes)}{_notes(o)}"
+    return Decision(Step.PROFILE, Reason.PROFILING, text)
+
+
+def finished(o: Observation) -> Decision | None:
+    """Trained, compressed and measured: the job succeeded."""
+    measured = f"{len(o.evidence.profiles)} profiles on {', '.join(o.profile_classes)}"
+    text = f"trained in a verified world, {len(o.evidence.variants)} variants made, {measured}"
+    return Decision(Step.SUCCEED, Reason.FINISHED, text)
+
+
+def _unmeasured(o: Observation, hardware_class: str) -> list[str]:
+    done = {p.variant for p in o.evidence.profiles if p.hardware == hardware_class}
+    return [variant.name for variant in o.spec.variants if variant.name not in done]
+
+
+def _failed(o: Observation, job: ChildJob, *, what: str, otherwise: str) -> Decision:
+    """What a pod said wins; else what Kubernetes says of the Job, and of its pods."""
+    failure = o.evidence.failure
+    exceeded = job.failed_reason == "BackoffLimitExceeded"
+    if failure is not None and not exceeded:
+        field = f"{failure.field}: " if failure.field else ""
+        return fail(failure.reason, f"{field}{failure.message}")
+    reason = Reason.BACKOFF_LIMIT_EXCEEDED if exceeded else otherwise
+    said = f"{failure.reason}: {failure.message}" if failure is not None else job.failed_message
+    tries = f"{what} failed {_times(job.failed)}, with {o.spec.run_policy.backoff_limit} restarts allowed"
+    return fail(reason, f"{tries}; the last time: {said}{_notes(o)}")
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _again(job: ChildJob | None) -> str:
+    return f", after failing {_times(job.failed)}" if job is not None and job.failed else ""
+
+
+def _notes(o: Observation) -> str:
+    return "".join(f"; {note}" for note in o.pod_notes)
