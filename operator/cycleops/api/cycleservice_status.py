@@ -1,6 +1,7 @@
 """Status of a CycleService: the plan with its reasons, and what was measured. Times in milliseconds."""
 
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import Field
 
@@ -100,7 +101,7 @@ class CycleServiceStatus(ApiModel):
     conditions: Conditions = Field(default_factory=list)
     url: str | None = Field(None, max_length=512, description="Where to send requests, inside the cluster.")
     model: ServedModel | None = Field(None, description="What is served.")
-    profiles: list[str] = Field(
+    profiles: list[Annotated[str, Field(max_length=253)]] = Field(
         default_factory=list,
         max_length=1024,
         description="CycleProfiles the plan was chosen from.",
