@@ -1,0 +1,5 @@
+"""``python -m cycle_trainer`` is ``cycle-trainer``."""
+
+from cycle_trainer.cli import main
+
+main()

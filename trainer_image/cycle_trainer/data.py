@@ -1,0 +1,118 @@
+"""Reading JSON lines with messages that name file, line and field. No torch here."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cycle_wire.parts import Fields
+
+from cycle_trainer.failures import BadInputError, uri_of
+
+TRAIN_FIELD = "spec.data.train"
+EVALUATION_FIELD = "spec.data.evaluation"
+SHOWN_NAMES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledText:
+    text: str
+    label: str
+
+
+def read_labelled_texts(
+    path: Path, *, fields: Fields, spec_field: str, maximum_rows: int | None = None
+) -> list[LabelledText]:
+    """The (first) rows of a file of JSON lines. ``spec_field`` is what the spec calls the file.
+
+    Raises BadInputError: DataNotFound for a missing file, BadData for the first line that isn't as it should be.
+    """
+    rows = [
+        LabelledText(
+            text=_text(record, name=fields.text, where=where),
+            label=_label(record, name=fields.label, where=where),
+        )
+        for where, record in _records(path, spec_field=spec_field, maximum_rows=maximum_rows)
+    ]
+    if not rows:
+        raise BadInputError("BadData", f"{uri_of(path)} has no rows", field=spec_field)
+    return rows
+
+
+def check_labels_known(labels: Sequence[str], *, evaluation: Sequence[LabelledText], path: Path) -> None:
+    """Raises BadInputError LabelNotInTraining for a label that only the evaluation file has."""
+    known = set(labels)
+    unseen = sorted({row.label for row in evaluation} - known)
+    if not unseen:
+        return
+    line = next(number for number, row in enumerate(evaluation, start=1) if row.label == unseen[0])
+    others = f" (and {len(unseen) - 1} more labels)" if len(unseen) > 1 else ""
+    raise BadInputError(
+        "LabelNotInTraining",
+        f"{uri_of(path)}, row {line}: label {unseen[0]!r} is not in the training data{others}; "
+        "add training rows with it or remove it from the evaluation data",
+        field="spec.data.fields.label",
+    )
+
+
+def _records(path: Path, *, spec_field: str, maximum_rows: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, record) of every line that isn't blank."""
+    read = 0
+    for number, line in _lines(path, spec_field=spec_field):
+        if maximum_rows is not None and read >= maximum_rows:
+            return
+        if not line.strip():
+            continue
+        where = f"{uri_of(path)}, line {number}"
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise BadInputError("BadData", f"{where}: not JSON: {error}", field=spec_field) from None
+        if not isinstance(record, dict):
+            message = f"{where}: a JSON object is needed, this is a {type(record).__name__}"
+            raise BadInputError("BadData", message, field=spec_field)
+        read += 1
+        yield where, record
+
+
+def _lines(path: Path, *, spec_field: str) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                yield number, line
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise BadInputError("DataNotFound", f"there is no file {uri_of(path)}", field=spec_field) from None
+    except PermissionError:
+        message = f"{uri_of(path)} can't be read: user 1000 or group 1000 needs permission"
+        raise BadInputError("DataNotFound", message, field=spec_field) from None
+    except UnicodeDecodeError as error:
+        message = f"{uri_of(path)}, after line {number}: not UTF-8: {error.reason}"
+        raise BadInputError("BadData", message, field=spec_field) from None
+
+
+def _field(record: dict[str, Any], *, name: str, where: str, spec_field: str) -> Any:
+    if name in record:
+        return record[name]
+    there = ", ".join(sorted(record)[:SHOWN_NAMES]) or "none"
+    message = f"{where}: there is no field {name!r}; the line has: {there}. Name the right field in {spec_field}"
+    raise BadInputError("BadData", message, field=spec_field)
+
+
+def _text(record: dict[str, Any], *, name: str, where: str) -> str:
+    spec_field = "spec.data.fields.text"
+    value = _field(record, name=name, where=where, spec_field=spec_field)
+    if not isinstance(value, str) or not value.strip():
+        raise BadInputError("BadData", f"{where}: field {name!r} must be a text that isn't empty", field=spec_field)
+    return value
+
+
+def _label(record: dict[str, Any], *, name: str, where: str) -> str:
+    spec_field = "spec.data.fields.label"
+    value = _field(record, name=name, where=where, spec_field=spec_field)
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, int):  # also true and false
+        return json.dumps(value)
+    raise BadInputError("BadData", f"{where}: field {name!r} must be a text or a whole number", field=spec_field)
