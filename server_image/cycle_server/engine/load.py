@@ -1,0 +1,153 @@
+"""Reads a variant's folder (cycle_wire.variant) and packs its weights for the engine's kernels. Unpickles nothing."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from cycle_server.engine.encoder import ACTIVATIONS, Embeddings, Encoder, Layer, Norm
+from cycle_server.engine.quantized import FloatLinear, Int8Weights, Linear, int8_linear
+from cycle_server.errors import BadVariantError
+from cycle_wire.parts import Activations, Precision
+from cycle_wire.variant import VariantManifest
+
+# Where the family's first position stands in the table of position embeddings.
+FIRST_POSITION = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1}  # plus pad_token_id for the latter two
+DTYPES = {Precision.FLOAT32: torch.float32, Precision.BFLOAT16: torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class LoadedVariant:
+    encoder: Encoder
+    tokenizer: Tokenizer
+    manifest: VariantManifest
+    maximum_tokens: int
+
+
+def load_variant(folder: Path, *, verify: bool = True) -> LoadedVariant:
+    """``verify`` compares the weights file with the manifest's digest. Raises BadVariantError."""
+    try:
+        manifest = VariantManifest.model_validate_json((folder / "manifest.json").read_bytes())
+        config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+        weights_path = folder / "model.safetensors"
+        if verify and (digest := _digest(weights_path)) != manifest.weights_digest:
+            raise BadVariantError(f"{weights_path} has digest {digest}, its manifest says {manifest.weights_digest}")
+        weights: dict[str, Tensor] = load_file(weights_path)
+        tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        encoder = _Packer(weights, config, manifest).encoder()
+    except (OSError, ValidationError, ValueError, SafetensorError) as error:
+        raise BadVariantError(f"{folder}: {error}") from error
+    except KeyError as error:
+        raise BadVariantError(f"{folder}: lacks {error}") from error
+    maximum_tokens = min(manifest.maximum_sequence_length, encoder.embeddings.positions.shape[0])
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length=maximum_tokens)
+    return LoadedVariant(encoder=encoder, tokenizer=tokenizer, manifest=manifest, maximum_tokens=maximum_tokens)
+
+
+class _Packer:
+    """Builds an Encoder from named tensors. KeyError names a tensor or config key that is missing."""
+
+    def __init__(self, weights: Mapping[str, Tensor], config: Mapping[str, Any], manifest: VariantManifest) -> None:
+        self._weights = weights
+        self._config = config
+        self._manifest = manifest
+        self._dtype = DTYPES[manifest.variant.precision]
+        self._quantized = frozenset(manifest.quantized_layers)
+        quantization = manifest.variant.quantization
+        self._integer_activations = quantization is not None and quantization.activations is Activations.DYNAMIC
+        self._head_size = config["hidden_size"] // config["num_attention_heads"]
+
+    def encoder(self) -> Encoder:
+        activation = self._config.get("hidden_act", "gelu")
+        if activation not in ACTIVATIONS:
+            raise BadVariantError(f"config.json: hidden_act {activation!r} is none of {', '.join(sorted(ACTIVATIONS))}")
+        layers = [self._layer(f"encoder.encoder.layer.{i}.") for i in range(self._config["num_hidden_layers"])]
+        self._compare_shapes(layers)
+        classifier = FloatLinear(self._weights["classifier.weight"].float(), self._weights["classifier.bias"].float())
+        if len(self._manifest.labels) != classifier.weight.shape[0]:
+            raise BadVariantError(
+                f"manifest.json: {len(self._manifest.labels)} labels for {classifier.weight.shape[0]} classes"
+            )
+        return Encoder(
+            embeddings=self._embeddings("encoder."),
+            layers=layers,
+            head_size=self._head_size,
+            activation=activation,
+            classifier=classifier,
+        )
+
+    def _compare_shapes(self, layers: list[Layer]) -> None:
+        said = [shape.heads for shape in self._manifest.layers]
+        found = [layer.heads for layer in layers]
+        if said and said != found:
+            raise BadVariantError(f"manifest.json: heads per layer {said}, the weights have {found}")
+
+    def _float(self, name: str) -> Tensor:
+        return self._weights[name].to(self._dtype)
+
+    def _norm(self, name: str) -> Norm:
+        return Norm(self._float(f"{name}.weight"), self._float(f"{name}.bias"), self._config.get("layer_norm_eps", 1e-12))
+
+    def _embeddings(self, prefix: str) -> Embeddings:
+        family = self._config["model_type"]
+        if family not in FIRST_POSITION:
+            raise BadVariantError(f"config.json: model_type {family!r} is none of {', '.join(sorted(FIRST_POSITION))}")
+        first = FIRST_POSITION[family] and FIRST_POSITION[family] + self._config["pad_token_id"]
+        positions = self._weights[f"{prefix}embeddings.position_embeddings.weight"][first:]
+        types = self._weights[f"{prefix}embeddings.token_type_embeddings.weight"]
+        projection = f"{prefix}embeddings_project"
+        return Embeddings(
+            words=self._float(f"{prefix}embeddings.word_embeddings.weight"),
+            positions=(positions.float() + types[0].float()).to(self._dtype),
+            norm=self._norm(f"{prefix}embeddings.LayerNorm"),
+            projection=self._linear([projection]) if f"{projection}.weight" in self._weights else None,
+        )
+
+    def _layer(self, prefix: str) -> Layer:
+        attention = f"{prefix}attention.self."
+        return Layer(
+            heads=self._weights[f"{attention}query.weight"].shape[0] // self._head_size,
+            attention_in=self._linear([f"{attention}{part}" for part in ("query", "key", "value")]),
+            attention_out=self._linear([f"{prefix}attention.output.dense"]),
+            attention_norm=self._norm(f"{prefix}attention.output.LayerNorm"),
+            intermediate=self._linear([f"{prefix}intermediate.dense"]),
+            output=self._linear([f"{prefix}output.dense"]),
+            output_norm=self._norm(f"{prefix}output.LayerNorm"),
+        )
+
+    def _linear(self, names: list[str]) -> Linear:
+        """One layer that gives the outputs of ``names`` side by side; all of them are quantized or none is."""
+        quantized = [name in self._quantized for name in names]
+        if not any(quantized):
+            weight = torch.cat([self._float(f"{name}.weight") for name in names])
+            return FloatLinear(weight.contiguous(), torch.cat([self._float(f"{name}.bias") for name in names]))
+        if not all(quantized):
+            raise BadVariantError(f"manifest.json: quantizedLayers has some but not all of {', '.join(names)}")
+        stacked = Int8Weights.stack([self._int8(name) for name in names])
+        return int8_linear(stacked) if self._integer_activations else stacked.dequantize(self._dtype)
+
+    def _int8(self, name: str) -> Int8Weights:
+        integers = self._weights[f"{name}.weight"]
+        if integers.dtype is not torch.int8:
+            raise BadVariantError(f"{name}.weight is {integers.dtype}, the manifest says it is quantized to int8")
+        return Int8Weights.of(
+            integers=integers,
+            scale=self._weights[f"{name}.weight_scale"],
+            zero_point=self._weights.get(f"{name}.weight_zero_point"),
+            bias=self._weights[f"{name}.bias"],
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
