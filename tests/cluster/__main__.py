@@ -1,34 +1,100 @@
-"""`python -m tests.cluster`: the cluster and its images from the command line."""
+"""`python -m tests.cluster`: the test cluster and the project's images from the command line."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster import images
-from tests.cluster.builders import choose_builder
-from tests.cluster.paths import ClusterError
+from tests.cluster import clusters, images
+from tests.cluster.builders import choose_builder, docker_works
+from tests.cluster.paths import ClusterError, say
 
 
 def _host(_: argparse.Namespace) -> None:
-    subprocess.run([Path(__file__).with_name("host.sh")], check=True)
+    """Nothing is needed where a Docker engine builds and someone else's cluster or kind runs."""
+    if docker_works() and (shutil.which("kind") or os.environ.get("KUBECONFIG")):
+        return
+    if subprocess.run([Path(__file__).with_name("host.sh")], check=False).returncode != 0:
+        raise ClusterError("the packages above are needed and could not be installed")
+
+
+def _up(arguments: argparse.Namespace) -> None:
+    cluster = clusters.running()
+    if cluster is None:
+        cluster = clusters.start(detach=True)
+        clusters.remember_running(cluster)
+    if arguments.images is not None:
+        cluster.load_images(arguments.images)
+    say(f"{cluster.kind} cluster is up; to look around:")
+    _print_environment(cluster)
+
+
+def _down(_: argparse.Namespace) -> None:
+    cluster = clusters.running()
+    if cluster is None:
+        say("no cluster of this checkout is up")
+    else:
+        cluster.stop()
+        say(f"{cluster.kind} cluster is down")
+    clusters.forget_running()
+
+
+def _status(_: argparse.Namespace) -> None:
+    cluster = _needed()
+    print(f"{cluster.kind} cluster, kubeconfig {cluster.kubeconfig}, logs {cluster.logs or 'elsewhere'}", flush=True)
+    kubectl = clusters.tools_path() / "kubectl"
+    subprocess.run([kubectl, "--kubeconfig", cluster.kubeconfig, "get", "nodes", "--output", "wide"], check=True)
+    if cluster.images_file.exists():
+        for name, ref in json.loads(cluster.images_file.read_text()).items():
+            print(f"{name:12} {ref}")
+
+
+def _env(_: argparse.Namespace) -> None:
+    _print_environment(_needed())
 
 
 def _images(arguments: argparse.Namespace) -> None:
-    built = images.build_all(arguments.names, builder=choose_builder(prefer_docker=False))
+    if arguments.load:
+        built = _needed().load_images(arguments.names)
+    else:
+        built = images.build_all(arguments.names, builder=choose_builder(prefer_docker=False))
     for name, ref in built.items():
         print(name, ref)
+
+
+def _needed() -> clusters.Cluster:
+    cluster = clusters.running()
+    if cluster is None:
+        raise ClusterError("no cluster of this checkout is up; start one with `python -m tests.cluster up`")
+    return cluster
+
+
+def _print_environment(cluster: clusters.Cluster) -> None:
+    print(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
+    print(f'export PATH={shlex.quote(str(clusters.tools_path()))}:"$PATH"')
+    print(f"export CYCLEOPS_IMAGES={shlex.quote(str(cluster.images_file))}")
 
 
 def main() -> int:
     """Parse, run, and turn a ClusterError into one message and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("host", help="install the Debian packages that are missing").set_defaults(act=_host)
+    up = commands.add_parser("up", help="start the cluster, or find it up; prints its environment")
+    up.add_argument("--images", nargs="*", metavar="NAME", help="load these images too (none named: all)")
+    up.set_defaults(act=_up)
+    commands.add_parser("down", help="stop what `up` started").set_defaults(act=_down)
+    commands.add_parser("status", help="its node and images").set_defaults(act=_status)
+    commands.add_parser("env", help="shell lines that set KUBECONFIG, PATH and CYCLEOPS_IMAGES").set_defaults(act=_env)
     command = commands.add_parser("images", help="build what changed; prints NAME REFERENCE lines")
     command.add_argument("names", nargs="*", help="images to build (default: all)")
+    command.add_argument("--load", action="store_true", help="load them into the cluster that is up")
     command.set_defaults(act=_images)
     arguments = parser.parse_args()
     try:
@@ -36,6 +102,8 @@ def main() -> int:
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

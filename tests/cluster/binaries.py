@@ -149,7 +149,7 @@ def _is_new_enough(go: Path) -> bool:
     done = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False,
                           env={**os.environ, "GOTOOLCHAIN": "local"})  # fmt: skip
     found = re.match(r"go(\d+)\.(\d+)", done.stdout)
-    return bool(found) and (int(found[1]), int(found[2])) >= OLDEST_GO
+    return found is not None and (int(found[1]), int(found[2])) >= OLDEST_GO
 
 
 def _go_from_pypi() -> Path:

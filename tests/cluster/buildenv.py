@@ -12,12 +12,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.paths import cache_folder
+from tests.cluster.paths import ClusterError, cache_folder
 
 CERTIFICATES_IN_BUILD = "/tmp/build-ca.crt"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-PUBLIC_MIRROR = "http://deb.debian.org/debian"
-PUBLIC_SECURITY_MIRROR = "http://deb.debian.org/debian-security"
+PIP_CACHE_IN_BUILD = "/tmp/build-pip-cache"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Settings of pip that say where packages come from; the rest of a user's configuration is theirs.
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "default-timeout", "retries")
@@ -47,11 +46,8 @@ class Mirror:
         )
 
 
-PUBLIC = Mirror(main=PUBLIC_MIRROR, security=PUBLIC_SECURITY_MIRROR)
-
-
 def host_mirror() -> Mirror:
-    """The mirror that apt uses here; Debian's public one where apt doesn't say."""
+    """The mirror that apt uses here. Raises ClusterError where apt knows no Debian source."""
     done = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"],
         capture_output=True, text=True, check=False,
@@ -61,7 +57,10 @@ def host_mirror() -> Mirror:
         origin, label, uri = line.split("|", 2)
         if origin == "Debian":
             found.setdefault(label, uri.rstrip("/"))
-    return Mirror(main=found.get("Debian", PUBLIC.main), security=found.get("Debian-Security", PUBLIC.security))
+    if "Debian" not in found:
+        raise ClusterError("apt knows no source of Debian's packages; run `python -m tests.cluster host`")
+    main = found["Debian"]
+    return Mirror(main=main, security=found.get("Debian-Security", f"{main}-security"))
 
 
 def certificate_bundle() -> Path | None:
@@ -86,6 +85,7 @@ def _pip_configuration() -> str:
             settings[name] = value.strip("'\"").replace("\\n", "\n    ")
     if certificate_bundle():
         settings["cert"] = CERTIFICATES_IN_BUILD
+    settings["cache-dir"] = PIP_CACHE_IN_BUILD
     return "[global]\n" + "".join(f"{name} = {value}\n" for name, value in sorted(settings.items()))
 
 
@@ -109,7 +109,7 @@ def build_mounts(suite: str) -> list[str]:
         f"{sources}:/etc/apt/sources.list.d/debian.sources:ro",
         f"{apt}:/etc/apt/apt.conf.d/99-build-environment:ro",
         f"{pip}:/etc/pip.conf:ro",
-        f"{cache_folder('pip')}:/root/.cache/pip:rw",
+        f"{cache_folder('pip')}:{PIP_CACHE_IN_BUILD}:rw",
     ]
     bundle = certificate_bundle()
     return [*mounts, f"{bundle}:{CERTIFICATES_IN_BUILD}:ro"] if bundle else mounts

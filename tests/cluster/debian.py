@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tests.cluster.buildenv import PUBLIC, certificate_bundle, host_mirror
+from tests.cluster.buildenv import certificate_bundle, host_mirror
 from tests.cluster.paths import cache_folder, content_hash, discard
 from tests.cluster.progress import run_watched
 
@@ -37,15 +37,15 @@ def root_archive(suite: str) -> Path:
 def _bootstrap(suite: str, *, archive: Path) -> None:
     with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
         sources = Path(scratch) / "debian.sources"
-        sources.write_text(PUBLIC.deb822(suite))
+        sources.touch()
         output = Path(scratch) / "root.tar"
         bundle = certificate_bundle()
         trust = [f'--aptopt=Acquire::https::CaInfo "{bundle}"'] if bundle else []
-        command = [
+        command: list[str | Path] = [
             "mmdebstrap", "--variant=minbase", "--include=ca-certificates", *trust,
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
             *(f"--dpkgopt=path-include={pattern}" for pattern in KEPT),
-            # The mirror and options of this machine are not what the image should carry.
+            # The mirror of this machine stays out of the image; builds mount its sources over an empty file.
             '--customize-hook=rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/apt.conf.d/99mmdebstrap',
             f"--customize-hook=copy-in {sources} /etc/apt/sources.list.d",
             suite, output, *host_mirror().apt_lines(suite),

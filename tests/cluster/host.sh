@@ -9,18 +9,21 @@ packages=(
   openssl ca-certificates                            # certificates
 )
 
+# Image builds use the sources that apt has here, so it must have fetched their lists.
+sources_known() { apt-get indextargets --format '$(ORIGIN)' 'Created-By: Packages' | grep -x Debian >/dev/null; }
+
 missing=()
 for package in "${packages[@]}"; do
-  dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+  dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -x installed >/dev/null || missing+=("$package")
 done
-if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
+if [ ${#missing[@]} -eq 0 ] && sources_known; then exit 0; fi
 
 command -v apt-get >/dev/null || { echo "missing: ${missing[*]} (and no apt-get to install them with)" >&2; exit 1; }
 if [ "$(id -u)" -ne 0 ]; then
-  echo "missing: ${missing[*]}; install them as root (sudo $0)" >&2
+  echo "missing: ${missing[*]:-package lists}; install them as root (sudo $0)" >&2
   exit 1
 fi
-echo "installing ${missing[*]}" >&2
+echo "apt: installing ${missing[*]:-package lists}" >&2
 export DEBIAN_FRONTEND=noninteractive
 # No service may start by itself: the clusters run their own containerd.
 policy=/usr/sbin/policy-rc.d
@@ -30,4 +33,6 @@ if [ ! -e "$policy" ]; then
   trap 'rm -f "$policy"' EXIT
 fi
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if [ ${#missing[@]} -gt 0 ]; then
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
