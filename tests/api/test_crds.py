@@ -12,6 +12,7 @@ import pytest
 import yaml
 from cycleops.api.base import Kind
 from cycleops.api.crd import KINDS
+from cycleops.api.schema import object_schema
 
 from tests.api.kubeapi import NAMESPACED, Object, collection, connect, create, replace
 from tests.api.tables import ROOT, Case, base, cases, merged
@@ -183,6 +184,43 @@ def test_status_is_a_subresource(client: httpx.Client, namespace: str) -> None:
     scale = client.get(f"{collection('CycleJob', namespace)}/job/scale").raise_for_status().json()
     assert scale["spec"] == {"replicas": 1}
     assert scale["status"] == {"replicas": 1, "selector": "a=b"}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("CycleJob", "smallJob"), ("CycleService", "smallService")])
+def test_every_field_of_status_is_kept(client: httpx.Client, namespace: str, kind: str, name: str) -> None:
+    created = create(client, base(name), namespace=namespace).raise_for_status().json()
+    full = sample(object_schema(MODELS[kind])["properties"]["status"])
+    written = replace(client, created | {"status": full}, namespace=namespace, subresource="/status")
+    assert written.status_code == 200, written.text
+    assert written.json()["status"] == full
+    assert MODELS[kind].model_validate(written.json()).to_dict()["status"] == full
+
+
+def sample(schema: Object) -> Any:
+    """A value with every field that a schema has."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema["type"] == "object":
+        return {name: sample(field) for name, field in schema["properties"].items()}
+    if schema["type"] == "array":
+        return [sample(schema["items"])]
+    text = "2026-11-24T03:00:00Z" if schema.get("format") == "date-time" else "Text"
+    return {"string": text, "integer": 1, "number": 0.5, "boolean": True}[schema["type"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("smallJob", ["Name", "Succeeded", "Reason", "Workers", "Step", "Age"]),
+        ("smallService", ["Name", "Ready", "Feasible", "Variant", "Hardware", "Replicas", "URL", "Age"]),
+    ],
+)
+def test_columns_of_kubectl_get(client: httpx.Client, namespace: str, name: str, columns: list[str]) -> None:
+    create(client, base(name), namespace=namespace).raise_for_status()
+    accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    table = client.get(collection(base(name)["kind"], namespace), headers=accept).raise_for_status().json()
+    assert [column["name"] for column in table["columnDefinitions"] if column["priority"] == 0] == columns
+    assert len(table["rows"]) == 1
 
 
 def _status() -> Object:
