@@ -102,9 +102,9 @@ class Kube:
     def _headers(self, content_type: str | None) -> dict[str, str]:
         headers = {"Accept": "application/json", "User-Agent": "cycleops-operator"}
         # Asking each time runs the loader's hook, which reads a rotated token again.
-        token = self._settings.get_api_key_with_prefix("authorization")
-        if token:
-            headers["Authorization"] = token
+        token = self._settings.auth_settings().get("BearerToken")
+        if token is not None:
+            headers["Authorization"] = token["value"]
         if content_type is not None:
             headers["Content-Type"] = content_type
         return headers

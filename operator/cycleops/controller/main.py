@@ -72,7 +72,8 @@ class _Process:
         await self._stack.aclose()
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
-        kopf.on.startup(registry=registry)(self.startup)
+        # A start that fails ends the process: who restarts it says so, and waits longer each time.
+        kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(self.startup)
         kopf.on.cleanup(registry=registry)(self.cleanup)
         for kind in WATCHED:
             kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)(self._handler(kind))
