@@ -35,10 +35,11 @@ X11Forwarding no
 PermitUserEnvironment no
 """
 STOP_SECONDS = 10
+STOPPED = 128 + signal.SIGTERM
 
 
 def run(config: TrainingConfig, *, public_key: Path = PUBLIC_KEY) -> int:
-    """Serve until a signal; 0 when it was asked to stop, else sshd's own exit code."""
+    """Serve until a signal. Never 0: a worker that ends counts as done to its Job, and would not be replaced."""
     with tempfile.TemporaryDirectory(prefix="cycle-sshd-") as name:
         folder = Path(name)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host_key")], check=True)
@@ -63,4 +64,4 @@ def _serve(command: list[str], *, port: int) -> int:
         signal.signal(number, stop)
     logger.info("sshd listens on port %d", port)
     code = server.wait()
-    return 0 if stopping else code
+    return STOPPED if stopping else code or 1

@@ -13,7 +13,7 @@ from cycleops.job import names
 from cycleops.job.configs import hostfile, profiling_config, server_image, threads_of, trainer_image, training_config
 from cycleops.job.decision import Step
 from cycleops.job.observation import Observation, SshKeys
-from cycleops.job.pods import Role, pod_template, worker
+from cycleops.job.pods import PRIVATE_KEY, PUBLIC_KEY, Role, pod_template, worker
 
 Body = dict[str, Any]
 # The launcher's retries are the job's; a worker that keeps failing makes the launcher fail.
@@ -85,16 +85,9 @@ def _training_config_map(o: Observation) -> Body:
 
 
 def _ssh_secret(o: Observation, keys: SshKeys) -> Body:
-    files = {
-        "id_ed25519": keys.client_private,
-        "id_ed25519.pub": keys.client_public,
-        "authorized_keys": keys.client_public,
-        "ssh_host_ed25519_key": keys.host_private,
-        "ssh_host_ed25519_key.pub": keys.host_public,
-        "known_hosts": f"* {keys.host_public}",
-    }
+    files = {PRIVATE_KEY: keys.private, PUBLIC_KEY: keys.public}
     data = {name: base64.b64encode(text.encode()).decode() for name, text in files.items()}
-    return _child(o, SECRET, names.ssh_secret(o.name), type="Opaque", immutable=True, data=data)
+    return _child(o, SECRET, names.ssh_secret(o.name), type="kubernetes.io/ssh-auth", immutable=True, data=data)
 
 
 def _worker_job(o: Observation) -> Body:
@@ -119,7 +112,7 @@ def _launcher_job(o: Observation) -> Body:
         config_map=names.config_map(o.name),
         hardware=None,
         threads=1,
-        ssh=True,
+        keys=(PRIVATE_KEY,),
     )
     return _once(o, names.launcher_job(o.name), role)
 

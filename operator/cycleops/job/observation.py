@@ -28,12 +28,10 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class SshKeys:
-    """OpenSSH texts of one client key and one host key, for the workers of one job."""
+    """OpenSSH texts of the key pair with which one job's launcher reaches its workers."""
 
-    client_private: str
-    client_public: str
-    host_private: str
-    host_public: str
+    private: str
+    public: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ Body = dict[str, Any]
 USER_ID = 1000
 CONFIG_FOLDER = "/etc/cycleops"
 SSH_FOLDER = "/etc/cycleops-ssh"
+PRIVATE_KEY, PUBLIC_KEY = "ssh-privatekey", "ssh-publickey"
 TOKEN_SECONDS = 3600
 SMALL: Body = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
 
@@ -35,7 +36,7 @@ class Role:
     hardware: HardwareClassSpec | None
     threads: int
     restart: str = "Never"
-    ssh: bool = False
+    keys: tuple[str, ...] = ()  # of the SSH Secret; the workers need not know the private one
     shared_memory: bool = False
     subdomain: str | None = None
     probe: Mapping[str, Any] | None = None
@@ -127,8 +128,9 @@ def _volumes(o: Observation, role: Role) -> list[Body]:
     ]
     for index, claim in enumerate(o.claims_of_spec()):
         volumes.append({"name": f"claim-{index}", "persistentVolumeClaim": {"claimName": claim}})
-    if role.ssh:
-        secret = {"secretName": names.ssh_secret(o.name), "defaultMode": 0o440}
+    if role.keys:
+        items = [{"key": key, "path": key} for key in role.keys]
+        secret = {"secretName": names.ssh_secret(o.name), "defaultMode": 0o440, "items": items}
         volumes.append({"name": "ssh", "secret": secret})
     if role.shared_memory:
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory"}})
@@ -145,7 +147,7 @@ def _mounts(o: Observation, role: Role) -> list[Body]:
     ]
     for index, claim in enumerate(o.claims_of_spec()):
         mounts.append({"name": f"claim-{index}", "mountPath": str(MOUNT_ROOT / claim)})
-    if role.ssh:
+    if role.keys:
         mounts.append({"name": "ssh", "mountPath": SSH_FOLDER, "readOnly": True})
     if role.shared_memory:
         mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})
@@ -167,7 +169,7 @@ def worker(o: Observation, *, image: str) -> Role:
         hardware=hardware,
         threads=max(1, threads_of(hardware) // o.slots_per_host),
         restart="OnFailure",
-        ssh=True,
+        keys=(PUBLIC_KEY,),
         shared_memory=True,
         subdomain=names.workers_service(o.name),
         probe={"tcpSocket": {"port": 2222}, "periodSeconds": 5, "timeoutSeconds": 2},
