@@ -24,6 +24,7 @@ from cycleops.api.cycleservice import BalancingAlgorithm
 
 HTTP_PORT = 8080
 ADMIN_PORT = 8405
+FRONTEND = "requests"  # its name in HAProxy's own metrics
 POD_PORT = 8081
 READY_PATH = "/v2/health/ready"
 MAXIMUM_CONNECTIONS = 4096
@@ -111,7 +112,7 @@ resolvers cluster
 
 def _frontends(balancer: Balancer) -> str:
     return f"""
-frontend requests
+frontend {FRONTEND}
     bind {balancer.address}:{balancer.http_port}
 {_affinity(balancer)}    http-request set-header X-Request-Id %[uuid()] unless {{ req.hdr(X-Request-Id) -m found }}
     http-request set-var(txn.id) req.hdr(X-Request-Id)

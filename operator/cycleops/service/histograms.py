@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from cycleops.service.haproxy import FRONTEND
 
 # Term of T -> the histogram that measures it, in seconds.
 TERMS = {
@@ -20,6 +23,10 @@ TERMS = {
 }
 _TERM_OF = {metric: term for term, metric in TERMS.items()}
 FAILED = "error"  # value of the label ``outcome`` of requests that were not answered
+# The balancers count every arrival, and every 5xx whoever gave it. Kept like a histogram of one bucket.
+ARRIVALS: "Series" = ("arrivals", "")
+ERRORS: "Series" = ("errors", "")
+_ALL = float("inf")
 
 Counts = Mapping[float, float]  # bucket's upper bound in seconds -> requests in that bucket alone
 Series = tuple[str, str]  # term, outcome (empty where the histogram has no such label)
@@ -27,18 +34,33 @@ Scrape = Mapping[Series, Counts]
 
 
 def parse(text: str) -> dict[Series, dict[float, float]]:
-    """The histograms of :data:`TERMS` in a pod's exposition. Raises ValueError on text that is none."""
+    """What a pod of either role exposes of T. Raises ValueError on text that is no exposition."""
     cumulative: dict[Series, dict[float, float]] = {}
     for family in text_string_to_metric_families(text):
-        term = _TERM_OF.get(family.name)
-        if term is None:
-            continue
         for sample in family.samples:
-            if sample.name == f"{family.name}_bucket":
-                series = cumulative.setdefault((term, sample.labels.get("outcome", "")), {})
-                bound = float(sample.labels["le"])
-                series[bound] = series.get(bound, 0.0) + sample.value
+            found = _of_server(family.name, sample) or _of_balancer(sample)
+            if found is not None:
+                series, bound = found
+                counts = cumulative.setdefault(series, {})
+                counts[bound] = counts.get(bound, 0.0) + sample.value
     return {series: _apart(counts) for series, counts in cumulative.items()}
+
+
+def _of_server(family: str, sample: Sample) -> tuple[Series, float] | None:
+    term = _TERM_OF.get(family)
+    if term is None or sample.name != f"{family}_bucket":
+        return None
+    return (term, sample.labels.get("outcome", "")), float(sample.labels["le"])
+
+
+def _of_balancer(sample: Sample) -> tuple[Series, float] | None:
+    if sample.labels.get("proxy") != FRONTEND:
+        return None
+    if sample.name == "haproxy_frontend_http_requests_total":
+        return ARRIVALS, _ALL
+    if sample.name == "haproxy_frontend_http_responses_total" and sample.labels.get("code") == "5xx":
+        return ERRORS, _ALL
+    return None
 
 
 def _apart(cumulative: Counts) -> dict[float, float]:
@@ -102,7 +124,8 @@ class Measured:
     """The last window, over all pods. ``terms`` lacks those of which nothing was measured."""
 
     terms: Mapping[str, Quantiles]
-    requests: int
+    requests: int  # that pods answered
+    requests_per_second: float  # arrivals at the balancers, where those could be read
     errors: int
     hits: int
     window_seconds: float
@@ -132,9 +155,9 @@ class Window:
         if not self._intervals:
             return None
         counts = total(scrape for _, _, scrape in self._intervals)
-        answered = {outcome: values for (term, outcome), values in counts.items() if term == "total"}
-        merged = total({(term, ""): values} for (term, outcome), values in counts.items() if outcome != FAILED)
-        by_term = {term: values for (term, _), values in merged.items()}
+        arrivals, errors = (counts.pop(series, None) for series in (ARRIVALS, ERRORS))
+        failed = counts.pop(("total", FAILED), {})
+        by_term = {term: c for (term, _), c in total({(t, ""): c} for (t, _), c in counts.items()).items()}
         requests = _requests(by_term.get("total", {}))
         if requests == 0:
             return None
@@ -142,8 +165,9 @@ class Window:
         return Measured(
             terms={t: q for t, q in ((t, _quantiles(v, percentile)) for t, v in by_term.items()) if q is not None},
             requests=requests,
-            errors=_requests(answered.get(FAILED, {})),
-            hits=_requests(answered.get("hit", {})) + _requests(answered.get("coalesced", {})),
+            requests_per_second=(_requests(arrivals) if arrivals else requests) / (end - start),
+            errors=_requests(errors) if errors else _requests(failed),
+            hits=sum(_requests(counts.get(("total", outcome), {})) for outcome in ("hit", "coalesced")),
             window_seconds=end - start,
             ended_at=end,
         )

@@ -1,0 +1,54 @@
+"""Names and metadata of a service's children."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from cycleops.controller.children import child_metadata
+from cycleops.controller.kinds import CYCLE_SERVICE, ROLE_LABEL, SERVICE_LABEL, Kind
+from cycleops.controller.reconcile import Owner
+
+Body = dict[str, Any]
+SERVER_ROLE, BALANCER_ROLE = "server", "balancer"
+CONFIG_HASH_ANNOTATION = "cycleops.dev/config-hash"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Deterministic names of the children of the CycleService called ``service``."""
+
+    service: str
+
+    @property
+    def server(self) -> str:
+        return f"{self.service}-server"
+
+    @property
+    def config(self) -> str:
+        return f"{self.service}-config"
+
+    @property
+    def pods(self) -> str:
+        """The headless Service that the balancer finds pods by."""
+        return f"{self.service}-pods"
+
+    @property
+    def balancer(self) -> str:
+        return f"{self.service}-balancer"
+
+
+def child(*, owner: Owner, kind: Kind, name: str, role: str, annotations: Body | None = None, **fields: Any) -> Body:
+    """A child's body. ``fields`` stand beside its metadata."""
+    metadata = child_metadata(owner=owner, kind=CYCLE_SERVICE, name=name, label=SERVICE_LABEL, role=role)
+    if annotations:
+        metadata["annotations"] = annotations
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, **fields}
+
+
+def selector(*, owner: Owner, role: str) -> dict[str, str]:
+    return {SERVICE_LABEL: owner.name, ROLE_LABEL: role}
+
+
+def short_hash(*texts: str) -> str:
+    """Changes when any text does; on a pod template it rolls the pods."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

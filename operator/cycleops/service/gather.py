@@ -1,0 +1,186 @@
+"""Reads what a pass over a CycleService needs. All I/O of a service but its writes is here and in ``measure``."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from cycleops.api.base import Kind as ApiKind
+from cycleops.api.cyclejob import CycleJob
+from cycleops.api.cycleprofile import CycleProfile
+from cycleops.api.cycleservice import CycleService, CycleServiceSpec
+from cycleops.api.hardwareclass import HardwareClass, HardwareClassSpec
+from cycleops.api.uri import parse_uri
+from cycleops.controller.kinds import (
+    CLAIM,
+    CYCLE_JOB,
+    CYCLE_PROFILE,
+    CYCLE_SERVICE,
+    HARDWARE_CLASS,
+    POD,
+    ROLE_LABEL,
+    SERVICE_LABEL,
+    Kind,
+)
+from cycleops.controller.kube import Kube
+from cycleops.controller.queue import Key
+from cycleops.controller.reconcile import Owner
+from cycleops.controller.store import Facts, Store
+from cycleops.service.children import Names
+from cycleops.service.deployed import Deployed, read_deployed
+from cycleops.service.evidence import Evidence, Sources, find_evidence
+from cycleops.service.measure import Measurer
+from cycleops.service.observation import Measurement, ServiceObservation
+from cycleops.service.planning import Planning
+from cycleops.service.rollout import Pod, pod_of, rollout_of
+from cycleops.service.settings import ServiceSettings
+
+ModelT = TypeVar("ModelT", bound=ApiKind)
+
+
+class Gatherer:
+    def __init__(self, *, kube: Kube, store: Store, settings: ServiceSettings) -> None:
+        self._kube, self._store, self._settings = kube, store, settings
+        self._planning = Planning()
+        self._measurer = Measurer()
+
+    async def gather(self, key: Key) -> ServiceObservation | None:
+        facts = self._store.get(CYCLE_SERVICE, namespace=key.namespace, name=key.name)
+        if facts is None or facts.deleting:
+            self._forget_others()
+            return None
+        service = _typed(CycleService, CYCLE_SERVICE, facts)
+        now = dt.datetime.now(dt.UTC)
+        classes = self._classes(service.spec.hardware)
+        evidence = find_evidence(self._sources(service, classes))
+        outcome = None
+        if evidence.ready:
+            outcome = await self._planning.outcome(facts.uid, spec=service.spec, evidence=evidence, classes=classes)
+        children = self._store.children(facts.uid)
+        deployed = read_deployed(children, service=key.name)
+        pods, measurement = await self._look(service, facts, children, deployed, now)
+        return ServiceObservation(
+            owner=_owner(service, facts),
+            children=children,
+            now=now,
+            spec=service.spec,
+            status=service.status,
+            evidence=evidence,
+            outcome=outcome,
+            classes=self._with_class_of(deployed, classes),
+            deployed=deployed,
+            pods=pods,
+            missing_claim=await self._missing_claim(key, children, evidence, deployed),
+            measurement=measurement,
+        )
+
+    def _forget_others(self) -> None:
+        """A service is gone: keep plans and windows only of those that are there."""
+        uids = {facts.uid for facts in self._store.all(CYCLE_SERVICE) if not facts.deleting}
+        self._planning.keep_only(uids)
+        self._measurer.keep_only(uids)
+
+    def _sources(self, service: CycleService, classes: Mapping[str, HardwareClassSpec]) -> Sources:
+        spec, namespace = service.spec, service.metadata.namespace
+        job = None
+        if spec.model.cycle_job is not None:
+            facts = self._store.get(CYCLE_JOB, namespace=namespace, name=spec.model.cycle_job)
+            job = _typed(CycleJob, CYCLE_JOB, facts) if facts is not None else None
+        return Sources(
+            spec=spec,
+            pinned=service.status.model,
+            job=job,
+            profiles=tuple(self._profiles(namespace, spec, service, job)),
+            classes=classes,
+            images={name: self._settings.server_of(spec, hardware) for name, hardware in classes.items()},
+        )
+
+    def _profiles(
+        self, namespace: str, spec: CycleServiceSpec, service: CycleService, job: CycleJob | None
+    ) -> Iterable[CycleProfile]:
+        """Profiles of the digests in question; parsing every profile of a namespace would be slow."""
+        models = (service.status.model, job.status.model if job is not None else None)
+        digests = {model.digest for model in models if model is not None} | {spec.model.digest or ""}
+        for facts in self._store.all(CYCLE_PROFILE):
+            if facts.namespace == namespace and any(d and d.encode() in facts.raw for d in digests):
+                yield _typed(CycleProfile, CYCLE_PROFILE, facts)
+
+    def _classes(self, names: Iterable[str]) -> dict[str, HardwareClassSpec]:
+        found = {}
+        for name in names:
+            facts = self._store.get(HARDWARE_CLASS, name=name)
+            if facts is not None:
+                found[name] = _typed(HardwareClass, HARDWARE_CLASS, facts).spec
+        return found
+
+    def _with_class_of(
+        self, deployed: Deployed | None, classes: Mapping[str, HardwareClassSpec]
+    ) -> Mapping[str, HardwareClassSpec]:
+        """Also the class of what serves, which the spec may not name any more."""
+        return {**(self._classes([deployed.hardware]) if deployed else {}), **classes}
+
+    async def _look(
+        self,
+        service: CycleService,
+        facts: Facts,
+        children: Mapping[tuple[str, str], Facts],
+        deployed: Deployed | None,
+        now: dt.datetime,
+    ) -> tuple[tuple[Pod, ...], Measurement]:
+        """The pods, when some are not ready or it is time to measure, and what is measured."""
+        if deployed is None:
+            return (), Measurement()
+        names = Names(service.metadata.name)
+        rollouts = [rollout_of(children.get(("Deployment", name))) for name in (names.server, names.balancer)]
+        due = self._measurer.due(facts.uid, now=now.timestamp()) and any(r.ready for r in rollouts)
+        if not due and all(r.complete for r in rollouts):
+            return (), self._measurer.last(facts.uid)
+        pods = await self._pods(service)
+        if not due:
+            return pods, self._measurer.last(facts.uid)
+        measurement = await self._measurer.measure(
+            facts.uid,
+            pods=pods,
+            deployed=deployed,
+            percentile=float(service.spec.budget.latency.percentile),
+            now=now.timestamp(),
+        )
+        return pods, measurement
+
+    async def _pods(self, service: CycleService) -> tuple[Pod, ...]:
+        selector = f"{SERVICE_LABEL}={service.metadata.name}"
+        found: list[Pod] = []
+        async for _, page in self._kube.pages(kind=POD, namespace=service.metadata.namespace, selector=selector):
+            found += [pod_of(body, role=body["metadata"]["labels"].get(ROLE_LABEL, "")) for body in page]
+        return tuple(sorted(found, key=lambda pod: pod.name))
+
+    async def _missing_claim(
+        self,
+        key: Key,
+        children: Mapping[tuple[str, str], Facts],
+        evidence: Evidence,
+        deployed: Deployed | None,
+    ) -> str:
+        """Asked only while no server runs: a claim in use can't be deleted."""
+        if rollout_of(children.get(("Deployment", Names(key.name).server))).ready:
+            return ""
+        uri = evidence.model.uri if evidence.ready and evidence.model else deployed.model_uri if deployed else ""
+        if not uri:
+            return ""
+        claim = parse_uri(uri).claim
+        found = await self._kube.find(kind=CLAIM, name=claim, namespace=key.namespace)
+        return "" if found is not None else claim
+
+
+def _typed(model: type[ModelT], kind: Kind, facts: Facts) -> ModelT:
+    body: dict[str, Any] = {**facts.body, "apiVersion": kind.api_version, "kind": kind.kind}
+    return model.model_validate(body)
+
+
+def _owner(service: CycleService, facts: Facts) -> Owner:
+    return Owner(
+        namespace=facts.namespace,
+        name=facts.name,
+        uid=facts.uid,
+        generation=service.metadata.generation,
+        status=facts.body.get("status", {}),
+    )

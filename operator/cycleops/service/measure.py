@@ -1,0 +1,121 @@
+"""Reads the real T from the pods. Works where pod addresses can be reached: inside the cluster."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from cycleops.service.children import BALANCER_ROLE, SERVER_ROLE
+from cycleops.service.deployed import Deployed
+from cycleops.service.haproxy import ADMIN_PORT, POD_PORT
+from cycleops.service.histograms import Scrape, Window, parse
+from cycleops.service.observation import Measurement
+from cycleops.service.rollout import Pod
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 15.0
+WINDOW_SECONDS = 60.0
+# Status changes at most this often, and only when there was traffic.
+PUBLISH_SECONDS = 30.0
+STALE_AFTER_FAILURES = 3
+_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
+_URLS = {
+    SERVER_ROLE: f":{POD_PORT}/metrics",
+    BALANCER_ROLE: f":{ADMIN_PORT}/metrics?scope=frontend",
+}
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What is remembered of one service: a few scrapes and what was last published."""
+
+    deployed: Deployed
+    window: Window = field(default_factory=lambda: Window(span_seconds=WINDOW_SECONDS))
+    scraped_at: float = 0.0
+    published: Measurement = Measurement()
+    published_at: float = 0.0
+    failures: int = 0
+
+
+class Measurer:
+    """One for all services. Times are seconds since the epoch, given by the caller."""
+
+    def __init__(self) -> None:
+        self._watched: dict[str, _Watched] = {}
+
+    def due(self, uid: str, *, now: float) -> bool:
+        """Whether it is time to read the pods of the service ``uid`` again."""
+        watched = self._watched.get(uid)
+        return watched is None or now - watched.scraped_at >= INTERVAL_SECONDS * 0.9
+
+    def last(self, uid: str) -> Measurement:
+        """What was published last."""
+        watched = self._watched.get(uid)
+        return watched.published if watched is not None else Measurement()
+
+    def forget(self, uid: str) -> None:
+        self._watched.pop(uid, None)
+
+    def keep_only(self, uids: set[str]) -> None:
+        for uid in self._watched.keys() - uids:
+            del self._watched[uid]
+
+    async def measure(
+        self, uid: str, *, pods: Sequence[Pod], deployed: Deployed, percentile: float, now: float
+    ) -> Measurement:
+        """One round over the ready pods. Pods that can't be read are left out; none at all makes it stale."""
+        watched = self._watched.get(uid)
+        if watched is None or watched.deployed != deployed:  # the numbers of another plan must not judge this one
+            before = watched.published if watched is not None else Measurement()
+            watched = self._watched[uid] = _Watched(deployed=deployed, published=before)
+        ready = [pod for pod in pods if pod.ready and pod.address]
+        scrapes, problem = await _scrape(ready)
+        watched.scraped_at = now
+        servers = {pod.uid for pod in ready if pod.role == SERVER_ROLE}
+        if servers and not servers & scrapes.keys():
+            return self._unreadable(watched, problem)
+        watched.failures = 0
+        watched.window.add(scrapes, now=now)
+        self._publish(watched, percentile=percentile, now=now)
+        return watched.published
+
+    def _publish(self, watched: _Watched, *, percentile: float, now: float) -> None:
+        was_stale = bool(watched.published.stale)
+        measured = watched.window.measured(percentile=percentile)
+        if was_stale:
+            watched.published = Measurement(measured=watched.published.measured)
+        if measured is not None and now - watched.published_at >= PUBLISH_SECONDS:
+            watched.published, watched.published_at = Measurement(measured=measured), now
+
+    def _unreadable(self, watched: _Watched, problem: str) -> Measurement:
+        watched.failures += 1
+        if watched.failures >= STALE_AFTER_FAILURES:
+            # Without the numbers of the attempt: the message must not change by itself.
+            stale = f"no server pod's metrics can be read: {problem}"
+            watched.published = Measurement(measured=watched.published.measured, stale=stale)
+        return watched.published
+
+
+async def _scrape(pods: Sequence[Pod]) -> tuple[dict[str, Scrape], str]:
+    """Scrapes by pod uid, and why the last pod that could not be read could not."""
+    if not pods:
+        return {}, ""
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        results = await asyncio.gather(*(_read(session, pod) for pod in pods))
+    found = {pod.uid: result for pod, result in zip(pods, results, strict=True) if not isinstance(result, str)}
+    problems = [result for result in results if isinstance(result, str)]
+    return found, problems[-1] if problems else ""
+
+
+async def _read(session: aiohttp.ClientSession, pod: Pod) -> Scrape | str:
+    host = f"[{pod.address}]" if ":" in pod.address else pod.address
+    try:
+        async with session.get(f"http://{host}{_URLS[pod.role]}") as response:
+            response.raise_for_status()
+            return parse(await response.text())
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        logger.debug("metrics of pod %s: %r", pod.name, error)
+        return type(error).__name__

@@ -1,0 +1,15 @@
+"""Kubernetes quantities as numbers."""
+
+from kubernetes.utils.quantity import parse_quantity
+
+from cycleops.api.hardwareclass import HardwareClassSpec
+
+
+def size_bytes(quantity: str) -> int:
+    """``64Mi`` is 67108864. Raises ValueError on what is no quantity."""
+    return int(parse_quantity(quantity))
+
+
+def threads_of(hardware: HardwareClassSpec) -> int:
+    """Compute threads of one pod: as the class says, else its CPU request, at least 1. Never the host's cores."""
+    return hardware.threads or max(1, int(parse_quantity(hardware.resources.requests["cpu"])))

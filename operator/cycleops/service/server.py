@@ -1,0 +1,179 @@
+"""The server pods: model server and cache sidecar. Pure."""
+
+from cycle_wire.serving import ServerConfig, SidecarConfig
+
+from cycleops.api.cycleservice import CycleServiceSpec
+from cycleops.api.hardwareclass import HardwareClassSpec
+from cycleops.api.uri import MOUNT_ROOT, parse_uri
+from cycleops.controller.children import child_labels
+from cycleops.controller.kinds import CONFIG_MAP, DEPLOYMENT, POD_DISRUPTION_BUDGET, SERVICE, SERVICE_LABEL
+from cycleops.controller.reconcile import Owner
+from cycleops.service.children import CONFIG_HASH_ANNOTATION, SERVER_ROLE, Body, Names, child, selector, short_hash
+from cycleops.service.deployed import ANNOTATION, Deployed
+from cycleops.service.haproxy import POD_PORT, READY_PATH
+from cycleops.service.pods import container, http_probe, pod_template
+from cycleops.service.quantities import size_bytes, threads_of
+
+DRAIN_SECONDS = 20
+# A pod that leaves is known to the balancer within two missed checks; until then it must go on answering.
+LEAVE_SECONDS = 3
+LIVE_PATH = "/v2/health/live"
+_SIDECAR_MEMORY = 160 * 1024 * 1024  # Python, aiohttp and buffers, without the cached answers
+_MODEL_VOLUME = "model"
+
+
+def server_children(
+    *, owner: Owner, spec: CycleServiceSpec, deployed: Deployed, hardware: HardwareClassSpec, image: str
+) -> list[Body]:
+    """ConfigMap, headless Service, Deployment and, for more than one replica, disruption budget."""
+    names = Names(owner.name)
+    server = _server_config(owner, spec, deployed, hardware)
+    sidecar = _sidecar_config(spec, deployed)
+    data = {"server.json": server.to_json(), "sidecar.json": sidecar.to_json()}
+    result = [
+        child(owner=owner, kind=CONFIG_MAP, name=names.config, role=SERVER_ROLE, data=data),
+        _headless(owner, names),
+        child(
+            owner=owner,
+            kind=DEPLOYMENT,
+            name=names.server,
+            role=SERVER_ROLE,
+            annotations={ANNOTATION: deployed.to_json()},
+            spec=_deployment(owner, spec, deployed, hardware, image, sidecar, config_hash=short_hash(*data.values())),
+        ),
+    ]
+    return result + ([_disruption_budget(owner, names)] if deployed.replicas > 1 else [])
+
+
+def _server_config(
+    owner: Owner, spec: CycleServiceSpec, deployed: Deployed, hardware: HardwareClassSpec
+) -> ServerConfig:
+    tokens = spec.traffic.input_tokens
+    lengths = {"warmup_sequence_lengths": sorted({tokens.p50, tokens.p99})} if tokens else {}
+    return ServerConfig(
+        model_name=owner.name,
+        variant_path=str(parse_uri(deployed.model_uri).joined("variants", deployed.variant).container_path),
+        model_digest=deployed.model_digest,
+        variant=deployed.variant,
+        maximum_batch_size=deployed.batch_size,
+        maximum_delay_milliseconds=deployed.delay_milliseconds,
+        budget_milliseconds=float(spec.budget.latency.milliseconds),
+        threads=threads_of(hardware),
+        drain_seconds=DRAIN_SECONDS,
+        **lengths,
+    )
+
+
+def _sidecar_config(spec: CycleServiceSpec, deployed: Deployed) -> SidecarConfig:
+    cache = spec.cache.l1 if spec.cache else None
+    kept = {"policy": cache.policy, "ttl_seconds": float(cache.ttl_seconds)} if cache else {}
+    return SidecarConfig(
+        model_digest=deployed.model_digest,
+        variant=deployed.variant,
+        size_bytes=size_bytes(cache.size) if cache else 0,
+        cacheable=deployed.batch_invariant,
+        drain_seconds=DRAIN_SECONDS,
+        **kept,
+    )
+
+
+def _headless(owner: Owner, names: Names) -> Body:
+    port = {"name": "http", "port": POD_PORT, "targetPort": POD_PORT, "protocol": "TCP"}
+    spec = {
+        "clusterIP": "None",
+        "publishNotReadyAddresses": False,
+        "selector": selector(owner=owner, role=SERVER_ROLE),
+        "ports": [port],
+    }
+    return child(owner=owner, kind=SERVICE, name=names.pods, role=SERVER_ROLE, spec=spec)
+
+
+def _deployment(
+    owner: Owner,
+    spec: CycleServiceSpec,
+    deployed: Deployed,
+    hardware: HardwareClassSpec,
+    image: str,
+    sidecar: SidecarConfig,
+    *,
+    config_hash: str,
+) -> Body:
+    claim = parse_uri(deployed.model_uri).claim
+    volumes = [
+        {"name": "config", "configMap": {"name": Names(owner.name).config}},
+        {"name": _MODEL_VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}},
+    ]
+    placement: Body = {"nodeSelector": hardware.node_selector} if hardware.node_selector else {}
+    if hardware.runtime_class_name:
+        placement["runtimeClassName"] = hardware.runtime_class_name
+    template = pod_template(
+        labels=child_labels(owner=owner, label=SERVICE_LABEL, role=SERVER_ROLE),
+        annotations={CONFIG_HASH_ANNOTATION: config_hash},
+        template=spec.pod_template,
+        containers=[
+            _server_container(spec, hardware, image, claim),
+            _sidecar_container(spec, image, sidecar),
+        ],
+        volumes=volumes,
+        grace_seconds=LEAVE_SECONDS + DRAIN_SECONDS + 5,
+        tolerations=[toleration.to_dict() for toleration in hardware.tolerations or []],
+        **placement,
+    )
+    return {
+        "replicas": deployed.replicas,
+        "revisionHistoryLimit": 2,
+        "progressDeadlineSeconds": 600,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "selector": {"matchLabels": selector(owner=owner, role=SERVER_ROLE)},
+        "template": template,
+    }
+
+
+def _server_container(spec: CycleServiceSpec, hardware: HardwareClassSpec, image: str, claim: str) -> Body:
+    """It listens on the pod's loopback only, so the kubelet asks it through the sidecar."""
+    threads = str(threads_of(hardware))
+    return container(
+        name="server",
+        image=image,
+        template=spec.pod_template,
+        mounts=[
+            {"name": "config", "mountPath": "/etc/cycleops", "readOnly": True},
+            {"name": _MODEL_VOLUME, "mountPath": str(MOUNT_ROOT / claim), "readOnly": True},
+        ],
+        command=["cycle-server", "serve"],
+        env=[{"name": name, "value": threads} for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")],
+        resources=_resources(hardware),
+        startupProbe=http_probe(path=LIVE_PATH, port=POD_PORT, periodSeconds=2, failureThreshold=300, timeoutSeconds=2),
+        livenessProbe=http_probe(path=LIVE_PATH, port=POD_PORT, periodSeconds=10, failureThreshold=6, timeoutSeconds=5),
+        lifecycle={"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
+    )
+
+
+def _sidecar_container(spec: CycleServiceSpec, image: str, sidecar: SidecarConfig) -> Body:
+    memory = str(_SIDECAR_MEMORY + sidecar.size_bytes)
+    return container(
+        name="cache",
+        image=image,
+        template=spec.pod_template,
+        mounts=[{"name": "config", "mountPath": "/etc/cycleops", "readOnly": True}],
+        command=["cycle-server", "sidecar"],
+        ports=[{"name": "http", "containerPort": POD_PORT, "protocol": "TCP"}],
+        resources={"requests": {"cpu": "50m", "memory": memory}, "limits": {"memory": str(2 * int(memory))}},
+        readinessProbe=http_probe(
+            path=READY_PATH, port=POD_PORT, periodSeconds=2, failureThreshold=2, timeoutSeconds=2
+        ),
+        lifecycle={"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
+    )
+
+
+def _resources(hardware: HardwareClassSpec) -> Body:
+    result = hardware.resources.to_dict()
+    if hardware.accelerator is not None:  # an extended resource stands in the limits
+        count = str(hardware.accelerator.count)
+        result["limits"] = {**result.get("limits", {}), hardware.accelerator.resource: count}
+    return result
+
+
+def _disruption_budget(owner: Owner, names: Names) -> Body:
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": selector(owner=owner, role=SERVER_ROLE)}}
+    return child(owner=owner, kind=POD_DISRUPTION_BUDGET, name=names.server, role=SERVER_ROLE, spec=spec)
