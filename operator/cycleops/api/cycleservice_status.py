@@ -59,7 +59,7 @@ class Rejected(ApiModel):
 class NearestFeasible(ApiModel):
     """A change of one budget that would make a plan possible, and its price."""
 
-    dimension: str = Field(max_length=63, description="Field to change, such as latency, accuracy or replicas.")
+    dimension: str = Field(max_length=63, description="What to change: latency, accuracy, rate or replicas.")
     value: float = Field(description="What it would have to be.")
     cost_per_hour: float | None = Field(None, ge=0, description="Of the plan that is possible then.")
     message: Text = Field(description="In a sentence.")

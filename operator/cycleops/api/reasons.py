@@ -4,18 +4,41 @@ A condition's message carries the particulars and says what to do.
 """
 
 from enum import StrEnum
+from typing import Self
 
 
-class Reason(StrEnum):
-    """``Reason.MODEL_NOT_FOUND`` is the string "ModelNotFound"; ``.meaning`` is its line in the reference."""
+class _Documented(StrEnum):
+    """A string with its line in the reference."""
 
     meaning: str
 
-    def __new__(cls, value: str, meaning: str) -> "Reason":
+    def __new__(cls, value: str, meaning: str) -> Self:
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
         return member
+
+
+class CandidateReason(_Documented):
+    """Why a candidate lost: ``reason`` of a CycleService's ``status.rejected``. The planner gives the same words."""
+
+    NO_ROWS = "NoRows", "Its profile has no complete grid of batch sizes and lengths to plan from."
+    OUTSIDE_MEASURED_RANGE = "OutsideMeasuredRange", "The traffic has longer inputs than any that was measured."
+    METRIC_MISSING = "MetricMissing", "The metric of the accuracy floor was not measured."
+    BASELINE_MISSING = "BaselineMissing", "The baseline variant was not measured on this hardware."
+    BELOW_ACCURACY_FLOOR = "BelowAccuracyFloor", "Less accurate than the budget allows."
+    STAGE_CAP_EXCEEDED = "StageCapExceeded", "One term of T is above its cap."
+    LATENCY_FLOOR = "LatencyFloor", "Even an idle server is too slow."
+    RATE_ABOVE_CAPACITY = "RateAboveCapacity", "As many replicas as are allowed can't carry the rate."
+    REPLICA_LIMIT = "ReplicaLimit", "They carry the rate, but not within the latency budget."
+    NOT_PINNED = "NotPinned", "Another plan is pinned."
+    COSTLIER = "Costlier", "Meets the budget at a higher cost."
+    LESS_ACCURATE = "LessAccurate", "As cheap as the plan, and less accurate."
+    SLOWER = "Slower", "As cheap and as accurate as the plan, and slower."
+
+
+class Reason(_Documented):
+    """``Reason.MODEL_NOT_FOUND`` is the string "ModelNotFound"; ``.meaning`` is its line in the reference."""
 
     # Shared
     PENDING = "Pending", "Nothing was tried yet."
@@ -78,8 +101,6 @@ class Reason(StrEnum):
     JOB_FAILED = "JobFailed", "The CycleJob that the spec names failed."
     NO_PROFILES = "NoProfiles", "Nothing was measured of this model on the classes of the spec."
     PROFILES_OUTDATED = "ProfilesOutdated", "The HardwareClass changed since the variants were measured on it."
-    BASELINE_NOT_FOUND = "BaselineNotFound", "The baseline variant was not measured."
-    METRIC_NOT_FOUND = "MetricNotFound", "The metric of the accuracy floor was not measured."
     VARIANT_NOT_FOUND = "VariantNotFound", "The pinned variant was not measured on the pinned hardware."
     PLAN_FOUND = "PlanFound", "A plan meets the budget."
     LATENCY_INFEASIBLE = "LatencyInfeasible", "No candidate meets the latency budget."

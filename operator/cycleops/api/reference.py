@@ -15,7 +15,7 @@ from cycleops.api import API_VERSION
 from cycleops.api.base import Kind
 from cycleops.api.conditions import JobCondition, ServiceCondition
 from cycleops.api.crd import KINDS
-from cycleops.api.reasons import Reason
+from cycleops.api.reasons import CandidateReason, Reason
 from cycleops.api.schema import object_schema
 
 INTRODUCTION = f"""# API reference
@@ -125,8 +125,11 @@ def _conditions() -> str:
 
 
 def _reasons() -> str:
-    lines = ["## Reasons", "", "| reason | meaning |", "| --- | --- |"]
-    return "\n".join([*lines, *(f"| `{reason.value}` | {reason.meaning} |" for reason in Reason), ""])
+    head = ["", "| reason | meaning |", "| --- | --- |"]
+    conditions = [f"| `{reason.value}` | {reason.meaning} |" for reason in Reason]
+    candidates = [f"| `{reason.value}` | {reason.meaning} |" for reason in CandidateReason]
+    lines = ["## Reasons of conditions", *head, *conditions, "", "## Reasons why a candidate lost", *head, *candidates]
+    return "\n".join([*lines, ""])
 
 
 def main(arguments: list[str] | None = None) -> int:

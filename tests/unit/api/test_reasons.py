@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from cycleops.api.reasons import Reason
+from cycleops.api.reasons import CandidateReason, Reason
+from cycleops.planner.result import Obstacle, RejectReason
 
 ROOT = Path(__file__).parents[3]
 SOURCES = sorted(path for image in ("trainer_image", "server_image") for path in (ROOT / image).rglob("*.py"))
@@ -19,3 +20,8 @@ def test_the_search_finds_what_images_report() -> None:
 @pytest.mark.parametrize("reason", FOUND)
 def test_reported_reason_is_documented(reason: str) -> None:
     assert reason in set(Reason)
+
+
+def test_planner_and_api_have_the_same_words() -> None:
+    assert {reason.value for reason in CandidateReason} == {reason.value for reason in RejectReason}
+    assert {obstacle.value for obstacle in Obstacle} <= {reason.value for reason in Reason}
