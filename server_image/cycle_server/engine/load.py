@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cycle_wire.parts import Activations, Precision
+from cycle_wire.variant import VariantManifest
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -15,10 +17,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from cycle_server.engine.encoder import ACTIVATIONS, Embeddings, Encoder, Layer, Norm
-from cycle_server.engine.quantized import FloatLinear, Int8Weights, Linear, int8_linear
+from cycle_server.engine.quantized import FloatLinear, Int8Weights, Linear, float_linear, int8_linear
 from cycle_server.errors import BadVariantError
-from cycle_wire.parts import Activations, Precision
-from cycle_wire.variant import VariantManifest
 
 # Where the family's first position stands in the table of position embeddings.
 FIRST_POSITION = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1}  # plus pad_token_id for the latter two
@@ -96,7 +96,9 @@ class _Packer:
         return self._weights[name].to(self._dtype)
 
     def _norm(self, name: str) -> Norm:
-        return Norm(self._float(f"{name}.weight"), self._float(f"{name}.bias"), self._config.get("layer_norm_eps", 1e-12))
+        return Norm(
+            self._float(f"{name}.weight"), self._float(f"{name}.bias"), self._config.get("layer_norm_eps", 1e-12)
+        )
 
     def _embeddings(self, prefix: str) -> Embeddings:
         family = self._config["model_type"]
@@ -130,11 +132,13 @@ class _Packer:
         quantized = [name in self._quantized for name in names]
         if not any(quantized):
             weight = torch.cat([self._float(f"{name}.weight") for name in names])
-            return FloatLinear(weight.contiguous(), torch.cat([self._float(f"{name}.bias") for name in names]))
+            return float_linear(FloatLinear(weight, torch.cat([self._float(f"{name}.bias") for name in names])))
         if not all(quantized):
             raise BadVariantError(f"manifest.json: quantizedLayers has some but not all of {', '.join(names)}")
         stacked = Int8Weights.stack([self._int8(name) for name in names])
-        return int8_linear(stacked) if self._integer_activations else stacked.dequantize(self._dtype)
+        if self._integer_activations:
+            return int8_linear(stacked)
+        return float_linear(stacked.dequantize(self._dtype))
 
     def _int8(self, name: str) -> Int8Weights:
         integers = self._weights[f"{name}.weight"]

@@ -12,11 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cycle_wire.variant import LayerShape
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
-
-from cycle_wire.variant import LayerShape
 
 WEIGHTS_FILE = "model.safetensors"
 LABELS_FILE = "labels.json"
@@ -28,7 +27,7 @@ class UnsupportedModelError(ValueError):
     """The folder's config.json names an encoder whose layers this project doesn't know how to reshape."""
 
 
-class EncoderClassifier(nn.Module):
+class EncoderClassifier(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """Logits of each class for a padded batch of token ids.
 
     Shapes: input_ids and attention_mask (batch, tokens) int64, mask 1 for tokens and 0 for padding; logits
@@ -86,7 +85,9 @@ def load_pretrained(folder: Path, *, classes: int) -> EncoderClassifier:
     """
     model = build(folder, classes=classes)
     weights = read_weights(folder)
-    prefix = next((p for p in (f"{model.config.model_type}.", "encoder.encoder.") if any(k.startswith(p) for k in weights)), "")
+    prefix = next(
+        (p for p in (f"{model.config.model_type}.", "encoder.encoder.") if any(k.startswith(p) for k in weights)), ""
+    )
     if prefix == "encoder.encoder.":  # a model that this project trained
         prefix = "encoder."
     bare = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}

