@@ -1,0 +1,42 @@
+"""The planner: workload + profiles + budget -> the cheapest plan that meets it, with every reason in numbers.
+
+A pure library: no Kubernetes, no I/O, no clock. ``docs/concepts/planner.md`` is the mathematics.
+
+    model         what goes in           traffic       arrivals and lengths, drawn once
+    result        what comes out         service_time  a profile as quantile functions
+    planning      the door               batching, least_connections, simulate   the data path
+    prepare, search, nearest, frontier   the search    queueing      closed forms
+    evaluate      one choice, simulated  explain       the sentences
+"""
+
+from cycleops.planner.model import (
+    AccuracyFloor,
+    Algorithm,
+    Budget,
+    Candidate,
+    HardwareOption,
+    Limits,
+    Pinned,
+    Settings,
+    Workload,
+)
+from cycleops.planner.planning import plan
+from cycleops.planner.result import (
+    Dimension,
+    FrontierPoint,
+    NearestFeasible,
+    Obstacle,
+    Plan,
+    PlanResult,
+    Prediction,
+    Rejected,
+    RejectReason,
+    Term,
+    to_dict,
+)
+
+__all__ = [
+    "AccuracyFloor", "Algorithm", "Budget", "Candidate", "Dimension", "FrontierPoint", "HardwareOption", "Limits",
+    "NearestFeasible", "Obstacle", "Pinned", "Plan", "PlanResult", "Prediction", "RejectReason", "Rejected", "Settings",
+    "Term", "Workload", "plan", "to_dict",
+]  # fmt: skip

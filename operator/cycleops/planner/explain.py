@@ -1,0 +1,131 @@
+"""Reasons in sentences, each with its numbers."""
+
+import math
+from collections.abc import Sequence
+
+from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.option import Option, cost_of
+from cycleops.planner.prepare import Problem, delays_seconds, rejection
+from cycleops.planner.result import NearestFeasible, Obstacle, Plan, Rejected, RejectReason
+from cycleops.planner.traffic import length_quantile
+
+
+def above_capacity(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, most: int) -> Rejected:
+    rate, full = evaluator.miss_rate_per_second, evaluator.batch_seconds(prepared, batch_size)
+    share = evaluator.load(prepared, batch_size, most)
+    message = (
+        f"{rate:.3g} requests/s on {replicas_text(most)} of {prepared.candidate.label} with full batches of "
+        f"{batch_size} ({1000 * full:.1f} ms) is a load of {share:.0%}"
+    )
+    if share <= problem.settings.maximum_utilization:
+        wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=most)
+        message += f", and the wait alone is at least {wait:.1f} ms at p{problem.budget.percentile:g}"
+    else:
+        message += f", above the {problem.settings.maximum_utilization:.0%} that is planned at most"
+    return rejection(prepared.candidate, batch_size, RejectReason.RATE_ABOVE_CAPACITY, message)
+
+
+def out_of_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, most: int) -> Rejected:
+    delay = delays_seconds(problem, batch_size)[0]
+    prediction = evaluator.predict(prepared, Choice(batch_size=batch_size, delay_seconds=delay, replicas=most))
+    message = (
+        f"with {replicas_text(most)}, the most allowed, p{problem.budget.percentile:g} is "
+        f"{prediction.sized_at_ms:.1f} ms, above {problem.budget.latency_milliseconds:g} ms (at p99: queue "
+        f"{prediction.queue.p99_ms:.1f} ms, compute {prediction.compute.p99_ms:.1f} ms)"
+    )
+    return rejection(prepared.candidate, batch_size, RejectReason.REPLICA_LIMIT, message)
+
+
+def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int, limit: float) -> Rejected:
+    cost = cost_of(prepared, replicas)
+    message = f"needs {replicas_text(replicas)} or more, {cost:g} per hour; the budget is held for {limit:g}"
+    if replicas > 1:
+        message += f". With {replicas - 1} {_why_not(evaluator, prepared, batch_size, replicas - 1)}"
+    return rejection(prepared.candidate, batch_size, RejectReason.COSTLIER, message)
+
+
+def _why_not(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int) -> str:
+    """The numbers that speak against so few replicas."""
+    seen = evaluator.evaluations.get(
+        (prepared.key, Choice(batch_size=batch_size, delay_seconds=0.0, replicas=replicas))
+    )
+    if seen is not None:
+        return f"the latency is {seen.sized_at_ms:.1f} ms"
+    share = evaluator.load(prepared, batch_size, replicas)
+    wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=replicas)
+    bound = f" and the wait at least {wait:.1f} ms" if math.isfinite(wait) else ""
+    return f"the load is {share:.0%} of what full batches carry{bound}"
+
+
+def beaten(option: Option, best: Option) -> Rejected:
+    choice, cost = option.choice, option.cost_per_hour
+    needs = f"holds the budget with {replicas_text(choice.replicas)} at {cost:g} per hour"
+    if cost > best.cost_per_hour:
+        reason, message = RejectReason.COSTLIER, f"{needs}; the plan costs {best.cost_per_hour:g}"
+    elif option.rank[1] > best.rank[1]:
+        reason = RejectReason.LESS_ACCURATE
+        message = f"{needs}, as cheap as the plan, but its accuracy is {_accuracy(option)} against {_accuracy(best)}"
+    else:
+        reason = RejectReason.SLOWER
+        latency = f"{option.prediction.sized_at_ms:.1f} ms against {best.prediction.sized_at_ms:.1f} ms"
+        message = f"{needs}, as cheap and accurate as the plan, but its p{option.prediction.percentile:g} is {latency}"
+    return rejection(option.prepared.candidate, choice.batch_size, reason, message)
+
+
+def replicas_text(count: int) -> str:
+    return f"{count} replica" if count == 1 else f"{count} replicas"
+
+
+def describe(plan: Plan) -> str:
+    return f"{plan.variant} on {plan.hardware}, batch {plan.batch_size}, {replicas_text(plan.replicas)}"
+
+
+def of_plan(problem: Problem, plan: Plan) -> list[str]:
+    """Why this plan, and how sure."""
+    predicted, budget = plan.predicted, problem.budget
+    terms = {name: getattr(predicted, name).p99_ms for name in ("queue", "pre", "compute", "post", "overhead")}
+    largest = max(terms, key=lambda name: terms[name])
+    sentences = [
+        f"{describe(plan)}, costs {plan.cost_per_hour:g} per hour; predicted p{budget.percentile:g} is "
+        f"{predicted.latency_ms:.1f} ms ({predicted.low_ms:.1f} to {predicted.high_ms:.1f}) of the budget's "
+        f"{budget.latency_milliseconds:g} ms, at {predicted.utilization:.0%} utilization.",
+        f"The largest term at p99 is {largest} with {terms[largest]:.1f} ms; batches hold {predicted.mean_batch:.2f} "
+        "requests on average.",
+    ]
+    if plan.accuracy is not None and budget.accuracy is not None:
+        sentences.append(f"{budget.accuracy.metric} measured on {plan.hardware} is {plan.accuracy:.4f}.")
+    if predicted.high_ms > budget.latency_milliseconds:
+        sentences.append(
+            f"The band's high end, {predicted.high_ms:.1f} ms, is above the budget: this plan may break it."
+        )
+    return sentences
+
+
+def of_range(problem: Problem, longest_measured: int) -> list[str]:
+    """Inputs beyond the measured lengths, few enough to plan with but not to keep quiet about."""
+    far = length_quantile(problem.workload, 99.9)
+    if far <= longest_measured:
+        return []
+    return [
+        f"One input in 1,000 is longer than {far:.0f} tokens, and lengths were measured up to {longest_measured}: "
+        "the compute of those beyond is extrapolated."
+    ]
+
+
+_OBSTACLES = {
+    Obstacle.NO_PROFILES: "There is no usable profile: profile the model's variants on the hardware of the spec.",
+    Obstacle.ACCURACY: "No variant that was measured reaches the accuracy floor.",
+    Obstacle.STAGE: "No candidate meets the caps by term, however many replicas there are.",
+    Obstacle.LATENCY: "No candidate is fast enough even on an idle server.",
+    Obstacle.CAPACITY: "The replicas that are allowed can't carry the rate within the budget.",
+    Obstacle.PINNED: "The pinned plan does not meet the budget.",
+}
+
+
+def of_obstacle(obstacle: Obstacle, nearest: Sequence[NearestFeasible]) -> list[str]:
+    sentences = [_OBSTACLES[obstacle], *(item.message for item in nearest)]
+    return sentences if nearest else [*sentences, "No single change of latency, accuracy, rate or replicas was found."]
+
+
+def _accuracy(option: Option) -> str:
+    return "unknown" if option.prepared.accuracy is None else f"{option.prepared.accuracy:.4f}"

@@ -1,0 +1,153 @@
+"""What goes into the planner: workload, budget, candidates, limits. Values are checked when they are made."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cycle_wire.profile import Profile
+
+
+class Algorithm(StrEnum):
+    """How a balancer picks a replica; the values are those of spec.loadBalancing.algorithm."""
+
+    ROUND_ROBIN = "RoundRobin"
+    LEAST_CONNECTIONS = "LeastConnections"
+    CONSISTENT_HASH = "ConsistentHash"
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What arrives. ``burstiness_cv2`` is the squared coefficient of variation of the gaps; 1 is Poisson.
+
+    Input lengths are lognormal with these two quantiles, in tokens of the model. ``cache_hit_ratio_lower`` is the
+    lower bound of the share of requests that the sidecar answers; 0 when there is no evidence.
+    """
+
+    rate_per_second: float
+    input_tokens_p50: int
+    input_tokens_p99: int
+    burstiness_cv2: float = 1.0
+    cache_hit_ratio_lower: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(0 < self.rate_per_second < math.inf, "rate_per_second must be above 0")
+        _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
+        _check(0 <= self.burstiness_cv2 < math.inf, "burstiness_cv2 must be 0 or more")
+        _check(0 <= self.cache_hit_ratio_lower < 1, "cache_hit_ratio_lower must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyFloor:
+    """Either ``minimum``, or ``maximum_drop`` below the value of the variant named ``baseline``. Higher is better."""
+
+    metric: str
+    minimum: float | None = None
+    maximum_drop: float | None = None
+    baseline: str | None = None
+
+    def __post_init__(self) -> None:
+        _check((self.minimum is None) != (self.maximum_drop is None), "exactly one of minimum and maximum_drop")
+        _check((self.maximum_drop is None) == (self.baseline is None), "baseline goes with maximum_drop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """``percentile`` (50 to 99.99) of T, balancer in to balancer out, within ``latency_milliseconds``.
+
+    The caps by term hold at the same percentile, over requests that the cache did not answer.
+    """
+
+    percentile: float
+    latency_milliseconds: float
+    pre_milliseconds: float | None = None
+    post_milliseconds: float | None = None
+    accuracy: AccuracyFloor | None = None
+
+    def __post_init__(self) -> None:
+        _check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
+        for value in (self.latency_milliseconds, self.pre_milliseconds, self.post_milliseconds):
+            _check(value is None or 0 < value < math.inf, "milliseconds must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareOption:
+    """A HardwareClass as the planner sees it. The cost is of one replica."""
+
+    name: str
+    cost_per_hour: float
+    maximum_replicas: int | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.cost_per_hour < math.inf, "cost_per_hour must be 0 or more")
+        _check(self.maximum_replicas is None or self.maximum_replicas >= 1, "maximum_replicas must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One variant measured on one class of hardware. Variant and hardware together must be unique in a call."""
+
+    profile: Profile
+    hardware: HardwareOption
+
+    @property
+    def label(self) -> str:
+        return f"{self.profile.variant} on {self.hardware.name}"
+
+    def metric(self, name: str) -> float | None:
+        """The measured value, or None when it was not measured."""
+        return next((metric.value for metric in self.profile.metrics if metric.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Replicas of the whole service; a class may allow fewer."""
+
+    minimum_replicas: int = 1
+    maximum_replicas: int = 10
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.minimum_replicas <= self.maximum_replicas, "1 <= minimum_replicas <= maximum_replicas")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pinned:
+    """A choice the user made. What is None is searched; with all four given the plan is only judged."""
+
+    variant: str | None = None
+    hardware: str | None = None
+    batch_size: int | None = None
+    delay_milliseconds: float | None = None
+    replicas: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the planner works.
+
+    ``requests``: simulated per evaluation. At p99, 20,000 leave 190 above the percentile after the warm-up.
+    ``dispatchers``: balancer pods; each picks replicas knowing only its own requests.
+    ``balancer_overhead_seconds``: added to every request for the hop through HAProxy and the Service in front of it,
+    which no profile contains. The default is an assumption, not a measurement of your cluster.
+    ``maximum_utilization``: most that the rate may be of what full batches carry. Near 1 a small error of the profile
+    is a large one of the wait, and a finite simulation says nothing.
+    ``delay_budget_share``: the one batching delay tried besides 0, as a share of the latency budget.
+    """
+
+    requests: int = 20_000
+    dispatchers: int = 2
+    balancer_overhead_seconds: float = 0.001
+    maximum_utilization: float = 0.8
+    delay_budget_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        _check(self.requests >= 1_000, "requests must be 1,000 or more")
+        _check(self.dispatchers >= 1, "dispatchers must be 1 or more")
+        _check(0 < self.maximum_utilization < 1, "maximum_utilization must be between 0 and 1")
+        _check(self.balancer_overhead_seconds >= 0, "balancer_overhead_seconds must be 0 or more")
+        _check(0 <= self.delay_budget_share < 1, "delay_budget_share must be at least 0 and below 1")

@@ -1,0 +1,117 @@
+"""When nothing is feasible: for each dimension the smallest change that makes a plan possible, and its price.
+
+Every answer is a plan that the same search found under the changed input, so it holds by the same simulation.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.explain import describe, replicas_text
+from cycleops.planner.model import AccuracyFloor, Limits
+from cycleops.planner.option import Option
+from cycleops.planner.prepare import Problem, batch_sizes, delays_seconds, prepare
+from cycleops.planner.result import Dimension, NearestFeasible
+from cycleops.planner.search import screen, solve
+
+REPLICA_FACTOR = 4  # how far beyond the allowed replicas is looked
+RATE_FACTOR = 64  # how far below the rate is looked
+RATE_PRECISION = 1.03
+
+
+def nearest_feasible(problem: Problem, evaluator: Evaluator) -> tuple[NearestFeasible, ...]:
+    """One entry per dimension in which a single change suffices."""
+    found = (_latency(problem, evaluator), _accuracy(problem, evaluator), _replicas(problem, evaluator), _rate(problem))
+    return tuple(item for item in found if item is not None)
+
+
+def _entry(dimension: Dimension, value: float, option: Option, change: str) -> NearestFeasible:
+    plan = option.plan()
+    message = f"{change} is feasible: {describe(plan)}, {plan.cost_per_hour:g} per hour."
+    return NearestFeasible(
+        dimension=dimension, value=value, cost_per_hour=plan.cost_per_hour, plan=plan, message=message
+    )
+
+
+def _latency(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
+    """The fastest that the allowed replicas can be; then the cheapest plan at that latency."""
+    budget = problem.budget
+    slow = replace(problem, budget=replace(budget, latency_milliseconds=10.0**9))
+    prepared, _ = prepare(slow)
+    runnable = [one for one in prepared if screen(slow, evaluator, one) is None]
+    idle = {one.key: evaluator.idle_milliseconds(one, percentile=budget.percentile)[0] for one in runnable}
+    best = math.inf
+    for one in sorted(runnable, key=lambda one: idle[one.key]):
+        if idle[one.key] < best:  # no replica is faster than an idle one
+            best = min([best, *_fastest(problem, evaluator, one)])
+    if math.isinf(best):
+        return None
+    value = math.ceil(best * 10) / 10
+    solution = solve(replace(problem, budget=replace(budget, latency_milliseconds=value)), evaluator)
+    if solution.option is None:
+        return None
+    return _entry(Dimension.LATENCY, value, solution.option, f"A latency budget of {value:g} ms")
+
+
+def _fastest(problem: Problem, evaluator: Evaluator, prepared: Prepared) -> Iterator[float]:
+    most = problem.replica_bounds(prepared.candidate)[1]
+    for size in batch_sizes(problem, prepared):
+        if evaluator.stable_replicas(prepared, size) <= most:
+            delay = delays_seconds(problem, size)[0]
+            choice = Choice(batch_size=size, delay_seconds=delay, replicas=most)
+            yield evaluator.predict(prepared, choice).sized_at_ms
+
+
+def _accuracy(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
+    """The highest floor among the measured accuracies that something feasible reaches."""
+    floor = problem.budget.accuracy
+    if floor is None:
+        return None
+    values = {value for one in problem.candidates if (value := one.metric(floor.metric)) is not None}
+    for value in sorted(values, reverse=True):
+        lower = replace(problem.budget, accuracy=AccuracyFloor(metric=floor.metric, minimum=value))
+        option = solve(replace(problem, budget=lower), evaluator).option
+        if option is not None:
+            return _entry(Dimension.ACCURACY, value, option, f"An accuracy floor of {value:.4f} ({floor.metric})")
+    return None
+
+
+def _replicas(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
+    """More replicas than the spec or the class allows."""
+    bounds = [problem.replica_bounds(candidate)[1] for candidate in problem.candidates]
+    if not bounds or problem.pinned.replicas is not None:
+        return None
+    most = REPLICA_FACTOR * max(*bounds, problem.limits.maximum_replicas)
+    candidates = tuple(
+        replace(one, hardware=replace(one.hardware, maximum_replicas=None)) for one in problem.candidates
+    )
+    limits = Limits(minimum_replicas=problem.limits.minimum_replicas, maximum_replicas=most)
+    option = solve(replace(problem, candidates=candidates, limits=limits), evaluator).option
+    if option is None:
+        return None
+    count = option.choice.replicas
+    text = f"A maximum of {replicas_text(count)} of {option.prepared.candidate.hardware.name}"
+    return _entry(Dimension.REPLICAS, float(count), option, text)
+
+
+def _rate(problem: Problem) -> NearestFeasible | None:
+    """The highest rate that the allowed replicas carry, to RATE_PRECISION, by bisection of the logarithm."""
+    high, low = problem.workload.rate_per_second, problem.workload.rate_per_second / RATE_FACTOR
+    best = _at_rate(problem, low)
+    if best is None:
+        return None
+    while high / low > RATE_PRECISION:
+        middle = math.sqrt(low * high)
+        option = _at_rate(problem, middle)
+        if option is None:
+            high = middle
+        else:
+            low, best = middle, option
+    value = float(f"{low:.2g}") if float(f"{low:.2g}") <= low else float(f"{low:.3g}")
+    return _entry(Dimension.RATE, value, best, f"A rate of {value:g} requests/s")
+
+
+def _at_rate(problem: Problem, rate: float) -> Option | None:
+    changed = replace(problem, workload=replace(problem.workload, rate_per_second=rate))
+    return solve(changed, changed.evaluator()).option

@@ -1,0 +1,128 @@
+"""The door of the planner: one call, one result."""
+
+from collections.abc import Iterable, Sequence
+
+from cycleops.planner import explain, frontier
+from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.floor import baseline_value
+from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
+from cycleops.planner.nearest import nearest_feasible
+from cycleops.planner.option import make_plan
+from cycleops.planner.prepare import Problem
+from cycleops.planner.result import Obstacle, Plan, PlanResult, Rejected, RejectReason
+from cycleops.planner.search import Solution, solve
+
+
+def plan(
+    *,
+    workload: Workload,
+    budget: Budget,
+    candidates: Iterable[Candidate],
+    limits: Limits,
+    algorithm: Algorithm = Algorithm.LEAST_CONNECTIONS,
+    seed: int = 0,
+    pinned: Pinned | None = None,
+    settings: Settings | None = None,
+) -> PlanResult:
+    """The cheapest plan that holds the budget, or why there is none and what would be the nearest.
+
+    Takes time in proportion to what must be simulated (about 0.05 s per simulation): call it in a thread from an
+    event loop. Raises ValueError when two candidates have the same variant and hardware.
+    """
+    problem = Problem(
+        workload=workload,
+        budget=budget,
+        candidates=tuple(candidates),
+        limits=limits,
+        algorithm=algorithm,
+        seed=seed,
+        pinned=pinned or Pinned(),
+        settings=settings or Settings(),
+    )
+    evaluator = problem.evaluator()
+    solution = solve(problem, evaluator)
+    if solution.option is not None:
+        chosen = solution.option.plan()
+        longest = solution.option.prepared.times.lengths[-1]
+        sentences = [*explain.of_plan(problem, chosen), *explain.of_range(problem, longest)]
+        return _result(problem, evaluator, solution, chosen, None, sentences)
+    return _infeasible(problem, evaluator, solution)
+
+
+def _infeasible(problem: Problem, evaluator: Evaluator, solution: Solution) -> PlanResult:
+    judged = _judged(problem, evaluator, solution.prepared)
+    points = frontier.points(
+        evaluator, solution.prepared, latency_milliseconds=problem.budget.latency_milliseconds
+    )  # before the search for the nearest adds what was not asked for
+    obstacle = Obstacle.PINNED if judged else obstacle_of(solution.rejected)
+    nearest = nearest_feasible(problem, evaluator)
+    return PlanResult(
+        feasible=False,
+        plan=judged,
+        rejected=solution.rejected,
+        frontier=frontier.pareto(points),
+        nearest=nearest,
+        obstacle=obstacle,
+        baseline_accuracy=_baseline(problem),
+        sentences=tuple(explain.of_obstacle(obstacle, nearest)),
+    )
+
+
+def _result(
+    problem: Problem,
+    evaluator: Evaluator,
+    solution: Solution,
+    chosen: Plan,
+    obstacle: Obstacle | None,
+    sentences: Sequence[str],
+) -> PlanResult:
+    points = frontier.points(evaluator, solution.prepared, latency_milliseconds=problem.budget.latency_milliseconds)
+    return PlanResult(
+        feasible=True,
+        plan=chosen,
+        rejected=solution.rejected,
+        frontier=frontier.pareto(points),
+        nearest=(),
+        obstacle=obstacle,
+        baseline_accuracy=_baseline(problem),
+        sentences=tuple(sentences),
+    )
+
+
+def _judged(problem: Problem, evaluator: Evaluator, prepared: Sequence[Prepared]) -> Plan | None:
+    """A plan that is pinned in full serves all the same: say what to expect of it, if its load leaves that open."""
+    pinned = problem.pinned
+    if len(prepared) != 1 or pinned.variant is None or pinned.hardware is None:
+        return None
+    if pinned.batch_size is None or pinned.replicas is None:
+        return None
+    one = prepared[0]
+    if evaluator.stable_replicas(one, pinned.batch_size) > pinned.replicas:
+        return None
+    delay = (pinned.delay_milliseconds or 0.0) / 1000
+    choice = Choice(batch_size=pinned.batch_size, delay_seconds=delay, replicas=pinned.replicas)
+    return make_plan(one, choice, evaluator.predict(one, choice))
+
+
+# Which obstacle a reason speaks of, from the last hurdle to the first: the candidate that came furthest decides.
+_OBSTACLES = (
+    ({RejectReason.RATE_ABOVE_CAPACITY, RejectReason.REPLICA_LIMIT}, Obstacle.CAPACITY),
+    ({RejectReason.LATENCY_FLOOR}, Obstacle.LATENCY),
+    ({RejectReason.STAGE_CAP}, Obstacle.STAGE),
+    (
+        {RejectReason.BELOW_ACCURACY_FLOOR, RejectReason.METRIC_MISSING, RejectReason.BASELINE_MISSING},
+        Obstacle.ACCURACY,
+    ),
+)
+
+
+def obstacle_of(rejected: Iterable[Rejected]) -> Obstacle:
+    reasons = {item.reason for item in rejected}
+    return next((obstacle for some, obstacle in _OBSTACLES if some & reasons), Obstacle.NO_PROFILES)
+
+
+def _baseline(problem: Problem) -> float | None:
+    floor = problem.budget.accuracy
+    if floor is None or floor.baseline is None:
+        return None
+    return baseline_value(floor=floor, hardware=None, candidates=problem.candidates)

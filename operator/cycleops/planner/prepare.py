@@ -1,0 +1,116 @@
+"""From candidates to those that may be simulated: pinned, measured, in range, accurate enough. Each loss is told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cycleops.planner.evaluate import Evaluator, Prepared
+from cycleops.planner.floor import judge
+from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
+from cycleops.planner.result import Rejected, RejectReason
+from cycleops.planner.service_time import IncompleteProfileError, ServiceTimes, service_times
+from cycleops.planner.traffic import length_quantile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Everything a plan depends on; with the seed, all of it."""
+
+    workload: Workload
+    budget: Budget
+    candidates: tuple[Candidate, ...]
+    limits: Limits
+    algorithm: Algorithm
+    seed: int
+    pinned: Pinned
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        keys = [(candidate.profile.variant, candidate.hardware.name) for candidate in self.candidates]
+        if len(set(keys)) != len(keys):
+            raise ValueError("two candidates have the same variant and hardware")
+
+    def evaluator(self) -> Evaluator:
+        return Evaluator(
+            workload=self.workload,
+            percentile=self.budget.percentile,
+            algorithm=self.algorithm,
+            settings=self.settings,
+            seed=self.seed,
+        )
+
+    def replica_bounds(self, candidate: Candidate) -> tuple[int, int]:
+        """Fewest and most replicas on this candidate's hardware."""
+        if self.pinned.replicas is not None:
+            return self.pinned.replicas, self.pinned.replicas
+        most = self.limits.maximum_replicas
+        return self.limits.minimum_replicas, min(most, candidate.hardware.maximum_replicas or most)
+
+
+def rejection(candidate: Candidate, batch_size: int | None, reason: RejectReason, message: str) -> Rejected:
+    return Rejected(
+        variant=candidate.profile.variant,
+        hardware=candidate.hardware.name,
+        batch_size=batch_size,
+        reason=reason,
+        message=message,
+    )
+
+
+def prepare(problem: Problem) -> tuple[list[Prepared], list[Rejected]]:
+    """What passes, and what does not with the first reason that stands against it."""
+    passed: list[Prepared] = []
+    rejected: list[Rejected] = []
+    for candidate in problem.candidates:
+        result = _prepared(problem, candidate)
+        if isinstance(result, Prepared):
+            passed.append(result)
+        else:
+            rejected.append(result)
+    return passed, rejected
+
+
+def _prepared(problem: Problem, candidate: Candidate) -> Prepared | Rejected:
+    pinned = problem.pinned
+    for wanted, own in ((pinned.variant, candidate.profile.variant), (pinned.hardware, candidate.hardware.name)):
+        if wanted not in (None, own):
+            return rejection(candidate, None, RejectReason.NOT_PINNED, f"{wanted} is pinned, not {own}")
+    try:
+        times = service_times(candidate.profile)
+    except IncompleteProfileError as error:
+        message = f"the profile of {candidate.label} can't be planned from: {error}"
+        return rejection(candidate, None, RejectReason.NO_ROWS, message)
+    if outside := _outside(problem, candidate, times):
+        return rejection(candidate, None, RejectReason.OUTSIDE_MEASURED_RANGE, outside)
+    verdict = judge(candidate=candidate, floor=problem.budget.accuracy, candidates=problem.candidates)
+    if verdict.rejected:
+        return verdict.rejected
+    return Prepared(candidate=candidate, times=times, accuracy=verdict.accuracy)
+
+
+def _outside(problem: Problem, candidate: Candidate, times: ServiceTimes) -> str | None:
+    """Inputs up to the 99th percentile, or to the budget's if that is higher, must have been measured."""
+    percentile = max(99.0, problem.budget.percentile)
+    length, longest = length_quantile(problem.workload, percentile), times.lengths[-1]
+    if length > longest + 0.5:
+        return (
+            f"{100 - percentile:g} % of the inputs are longer than {length:.0f} tokens, and {candidate.label} was "
+            f"measured up to {longest} only: profile longer sequences"
+        )
+    batch = problem.pinned.batch_size
+    if batch is not None and batch > times.batch_sizes[-1]:
+        return f"the pinned batch {batch} is above the largest measured one, {times.batch_sizes[-1]}"
+    return None
+
+
+def batch_sizes(problem: Problem, prepared: Prepared) -> Sequence[int]:
+    return prepared.times.batch_sizes if problem.pinned.batch_size is None else (problem.pinned.batch_size,)
+
+
+def delays_seconds(problem: Problem, batch_size: int) -> Sequence[float]:
+    """0 first: a delay costs latency at light load, and pays only where it is needed to fill batches."""
+    if problem.pinned.delay_milliseconds is not None:
+        return (problem.pinned.delay_milliseconds / 1000,)
+    share = problem.settings.delay_budget_share
+    if batch_size == 1 or share == 0:
+        return (0.0,)
+    return (0.0, share * problem.budget.latency_milliseconds / 1000)

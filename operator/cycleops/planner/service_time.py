@@ -1,0 +1,172 @@
+"""A profile as quantile functions: pre, compute, post, overhead of a request or batch of any length.
+
+Every term is kept as its quantiles at LEVELS equally likely levels, because quantiles can be interpolated between
+measured rows level by level (the interpolated distribution keeps the shape of its neighbours) while histograms can't.
+Between rows the compute time is piecewise linear in sequence length and in batch size; its mean is made to never fall
+when either grows, since a fall is noise. Below the shortest measured length its time is used; above the longest, the
+last slope, and the search refuses workloads in which that would matter.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from cycle_wire.profile import Histogram, Pace, Profile, ProfileRow
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+LEVELS = 256
+# Below half load a server has pauses, as in the paced rows; at full load it has none. In between, a blend.
+PACED_UTILIZATION = 0.5
+
+
+class IncompleteProfileError(ValueError):
+    """The rows of a profile are no grid to plan from; the message says what is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceTimes:
+    """Quantiles in seconds. The last axis of every array is the level; a first axis of pace is [paced, saturated]."""
+
+    batch_sizes: tuple[int, ...]
+    lengths: tuple[int, ...]
+    compute: Array  # pace, batch size, length, level
+    pre: Array  # pace, length, level
+    post: Array  # pace, level
+    overhead: Array  # level
+    cache_hit: Array  # level
+    residual: float  # relative error of interpolating between rows, root mean square
+
+    def mean_compute_seconds(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
+        """Mean compute of a batch, by its longest input."""
+        means: Array = self._compute(np.array([batch_size], dtype=float), lengths, heavy)[0].mean(axis=-1)
+        return means
+
+    def compute_table(self, *, maximum_batch: int, lengths: Array, heavy: float) -> list[list[list[float]]]:
+        """[batch size - 1][length][level] in seconds, for every batch size up to ``maximum_batch``."""
+        sizes = np.arange(1, maximum_batch + 1, dtype=float)
+        table: list[list[list[float]]] = self._compute(sizes, lengths, heavy).tolist()
+        return table
+
+    def pre_table(self, *, lengths: Array, heavy: float) -> Array:
+        """Pre of one request: [length, level] in seconds."""
+        return _interpolate(_blend(self.pre, heavy), np.array(self.lengths, dtype=float), lengths, axis=0)
+
+    def post_levels(self, *, heavy: float) -> Array:
+        return _blend(self.post, heavy)
+
+    def _compute(self, sizes: Array, lengths: Array, heavy: float) -> Array:
+        by_size = _interpolate(_blend(self.compute, heavy), np.array(self.batch_sizes, dtype=float), sizes, axis=0)
+        return _interpolate(by_size, np.array(self.lengths, dtype=float), lengths, axis=1)
+
+
+def service_times(profile: Profile) -> ServiceTimes:
+    """Raises :class:`IncompleteProfileError`."""
+    cells = {(row.pace, row.batch_size, row.sequence_length): row for row in profile.rows if row.compute.count}
+    lengths = tuple(sorted({length for _, size, length in cells if size == 1}))
+    if not lengths:
+        raise IncompleteProfileError("it has no row of batch size 1")
+    sizes = tuple(
+        size
+        for size in sorted({size for _, size, _ in cells})
+        if all(any((pace, size, length) in cells for pace in Pace) for length in lengths)
+    )
+    if not sizes or sizes[0] != 1:
+        raise IncompleteProfileError("no batch size was measured at every length")
+    compute = np.array(
+        [
+            [[_quantiles(_cell(cells, pace, size, length).compute) for length in lengths] for size in sizes]
+            for pace in Pace
+        ]
+    )
+    compute = _rising_mean(compute)
+    return ServiceTimes(
+        batch_sizes=sizes,
+        lengths=lengths,
+        compute=compute,
+        pre=np.array([[_quantiles(_merged(r.pre for r in _at(cells, p, n))) for n in lengths] for p in Pace]),
+        post=np.array([_quantiles(_merged(r.post for n in lengths for r in _at(cells, p, n))) for p in Pace]),
+        overhead=_quantiles(profile.overhead),
+        cache_hit=_quantiles(profile.cache_hit),
+        residual=_residual(compute.mean(axis=-1), np.array(sizes, dtype=float), np.array(lengths, dtype=float)),
+    )
+
+
+Cells = dict[tuple[Pace, int, int], ProfileRow]
+
+
+def _cell(cells: Cells, pace: Pace, size: int, length: int) -> ProfileRow:
+    other = Pace.SATURATED if pace is Pace.PACED else Pace.PACED
+    return cells.get((pace, size, length)) or cells[(other, size, length)]
+
+
+def _at(cells: Cells, pace: Pace, length: int) -> list[ProfileRow]:
+    """Rows of one length; of this pace when there are any."""
+    rows = [row for (_, _, n), row in cells.items() if n == length]
+    return [row for row in rows if row.pace is pace] or rows
+
+
+def _merged(histograms: Iterable[Histogram]) -> Histogram:
+    counts: Counter[int] = Counter()
+    for histogram in histograms:
+        for bucket, count in zip(histogram.buckets, histogram.counts, strict=True):
+            counts[bucket] += count
+    buckets = sorted(counts)
+    return Histogram.model_construct(buckets=buckets, counts=[counts[bucket] for bucket in buckets])
+
+
+def _quantiles(histogram: Histogram) -> Array:
+    """Seconds at the middle of each level; zeros when nothing was measured."""
+    if not histogram.count:
+        return np.zeros(LEVELS)
+    seen = np.cumsum(histogram.counts)
+    targets = (np.arange(LEVELS) + 0.5) / LEVELS * seen[-1]
+    values: Array = np.array(histogram.values_seconds())[np.searchsorted(seen, targets)]
+    return values
+
+
+def _blend(paces: Array, heavy: float) -> Array:
+    """0: paced; 1: saturated."""
+    mixed: Array = (1.0 - heavy) * paces[0] + heavy * paces[1]
+    return mixed
+
+
+def _rising_mean(compute: Array) -> Array:
+    means = compute.mean(axis=-1)
+    rising = np.maximum.accumulate(np.maximum.accumulate(means, axis=1), axis=2)
+    scaled: Array = compute * (rising / means)[..., None]
+    return scaled
+
+
+def _interpolate(values: Array, grid: Array, points: Array, *, axis: int) -> Array:
+    """Piecewise linear along ``axis``: the first value below the grid, the last slope above it, at most to twice."""
+    points = np.clip(points, grid[0], 2 * grid[-1])
+    if len(grid) == 1:
+        return np.take(values, np.zeros(len(points), dtype=int), axis=axis)
+    left = np.clip(np.searchsorted(grid, points, side="right") - 1, 0, len(grid) - 2)
+    share = (points - grid[left]) / (grid[left + 1] - grid[left])
+    share = share.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
+    low, high = np.take(values, left, axis=axis), np.take(values, left + 1, axis=axis)
+    result: Array = low + share * (high - low)
+    return result
+
+
+def _residual(means: Array, sizes: Array, lengths: Array) -> float:
+    """What interpolation misses: each inner row predicted from its two neighbours, relative, root mean square.
+
+    Leaving a row out doubles the grid's step there, and the error of linear interpolation goes with the step's square:
+    hence the quarter.
+    """
+    misses: list[float] = []
+    for axis, grid in ((1, sizes), (2, lengths)):
+        for i in range(1, len(grid) - 1):
+            share = (grid[i] - grid[i - 1]) / (grid[i + 1] - grid[i - 1])
+            low, middle, high = (np.take(means, j, axis=axis) for j in (i - 1, i, i + 1))
+            misses += ((low + share * (high - low)) / middle - 1.0).ravel().tolist()
+    return float(np.sqrt(np.mean(np.square(misses)))) / 4 if misses else 0.0
+
+
+def heaviness(utilization: float) -> float:
+    """0 (paced rows) up to half load, rising to 1 (saturated rows) at full load; in tenths, so that tables are kept."""
+    return round(float(np.clip((utilization - PACED_UTILIZATION) / (1 - PACED_UTILIZATION), 0, 1)), 1)

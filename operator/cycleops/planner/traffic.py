@@ -1,0 +1,93 @@
+"""The workload as random numbers drawn once: arrivals, lengths, and one uniform level per term and request.
+
+Every candidate is simulated with the same numbers (common random numbers), so that the difference between two
+candidates is theirs and not the dice's, and so that a plan depends on nothing but its input and the seed.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cycleops.planner.model import Workload
+from cycleops.planner.service_time import LEVELS
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+LENGTH_BUCKETS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """One entry per request, in order of arrival at the balancer. Levels index quantiles (0 to LEVELS - 1)."""
+
+    gaps: Array  # between arrivals, mean 1
+    bucket: Indices  # of input length
+    bucket_lengths: Array  # mean tokens of each bucket, rising
+    hit: NDArray[np.bool_]
+    dispatcher: Indices
+    spread: Array  # uniform, for consistent hashing
+    pre: Indices
+    compute: Indices
+    post: Indices
+    overhead: Indices
+    cache_hit: Indices
+
+    @property
+    def count(self) -> int:
+        return len(self.gaps)
+
+
+def draw(*, workload: Workload, requests: int, dispatchers: int, seed: int) -> Draws:
+    """Each kind of number has its own stream, so that changing one input leaves the others' numbers as they are."""
+    streams = iter(np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(10))
+    gaps = _gaps(next(streams), requests, workload.burstiness_cv2)
+    lengths = _lengths(next(streams), requests, workload)
+    edges = np.unique(np.geomspace(lengths.min(), lengths.max() + 1, LENGTH_BUCKETS + 1))
+    bucket = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
+    used, bucket = np.unique(bucket, return_inverse=True)
+    means = np.bincount(bucket, weights=lengths) / np.bincount(bucket)
+    assert len(used) == len(means)
+    hit = next(streams).random(requests) < workload.cache_hit_ratio_lower
+    dispatcher = next(streams).integers(0, dispatchers, requests)
+    spread = next(streams).random(requests)
+    levels = [stream.integers(0, LEVELS, requests) for stream in streams]
+    return Draws(
+        gaps=gaps,
+        bucket=bucket.astype(np.int64),
+        bucket_lengths=means,
+        hit=hit,
+        dispatcher=dispatcher,
+        spread=spread,
+        pre=levels[0],
+        compute=levels[1],
+        post=levels[2],
+        overhead=levels[3],
+        cache_hit=levels[4],
+    )
+
+
+def _gaps(stream: np.random.Generator, requests: int, cv2: float) -> Array:
+    """Gamma with this squared coefficient of variation: 1 is exponential, 0 is a metronome."""
+    if cv2 == 0:
+        return np.ones(requests)
+    gaps = stream.standard_gamma(1 / cv2, requests) * cv2
+    scaled: Array = gaps / gaps.mean()  # the drawn rate is then exactly the declared one
+    return scaled
+
+
+def _sigma(workload: Workload) -> float:
+    return math.log(workload.input_tokens_p99 / workload.input_tokens_p50) / NormalDist().inv_cdf(0.99)
+
+
+def _lengths(stream: np.random.Generator, requests: int, workload: Workload) -> Array:
+    normal = stream.standard_normal(requests)
+    lengths: Array = np.maximum(np.rint(workload.input_tokens_p50 * np.exp(_sigma(workload) * normal)), 1.0)
+    return lengths
+
+
+def length_quantile(workload: Workload, percentile: float) -> float:
+    """Tokens that this share (in percent) of the inputs does not exceed."""
+    return workload.input_tokens_p50 * math.exp(_sigma(workload) * NormalDist().inv_cdf(percentile / 100))
