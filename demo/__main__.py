@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, narrator: Narrator) -> None:
         cluster = start_cluster(detached=True)
     kubectl = Kubectl(cluster.kubeconfig, str(binary("kubectl")), NAMESPACE)
     with narrator.step("Images"):
-        images = cluster.load_images(("operator", "trainer", "server", "balancer", "demo-data"))
+        images = cluster.load_images("operator", "trainer", "server", "balancer", "demo-data")
     with narrator.step("Operator (Helm chart)"):
         install_operator(kubectl=kubectl, helm=binary("helm"), images=images)
     with narrator.step("Data: MiniLM weights and WordNet glosses onto the claims"):

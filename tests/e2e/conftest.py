@@ -21,7 +21,7 @@ def admin(cluster) -> Iterator[Kubectl]:  # type: ignore[no-untyped-def]
 
 @pytest.fixture(scope="session")
 def images(cluster) -> dict[str, str]:  # type: ignore[no-untyped-def]
-    loaded: dict[str, str] = cluster.load_images(IMAGES)
+    loaded: dict[str, str] = cluster.load_images(*IMAGES)
     return loaded
 
 
