@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cycle_server.engine.model import write_weights
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cycle_server.engine.model import write_weights
 from cycle_trainer.files import digest_of, publish, scratch_folder
 
 logger = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ import os
 import sys
 from pathlib import Path
 
-from cycle_wire.reports import EXIT_BAD_INPUT
-from cycle_wire.training import TrainingConfig
 from pydantic import ValidationError
 
 from cycle_trainer.failures import BadInputError, write_termination_message
+from cycle_wire.reports import EXIT_BAD_INPUT
+from cycle_wire.training import TrainingConfig
 
 logger = logging.getLogger("cycle_trainer")
 

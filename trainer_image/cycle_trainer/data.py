@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cycle_wire.parts import Fields
-
 from cycle_trainer.failures import BadInputError, uri_of
+from cycle_wire.parts import Fields
 
 TRAIN_FIELD = "spec.data.train"
 EVALUATION_FIELD = "spec.data.evaluation"

@@ -12,11 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cycle_trainer.failures import report_failure, write_termination_message
 from cycle_wire.reports import FailureReport
 from cycle_wire.sender import Sender
 from cycle_wire.training import TrainingConfig, World
-
-from cycle_trainer.failures import report_failure, write_termination_message
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +127,8 @@ def mpi_command(world: World, *, hostfile: Path, config_path: Path) -> list[str]
 
 def mpi_environment(*, ssh: str, world: World) -> dict[str, str]:
     """Settings by the names of both families: Open MPI 4 (ORTE) and Open MPI 5 (PRRTE). Unknown ones are ignored."""
-    local = "vader,sm" if world.slots_per_host > 1 else ""
+    # Open MPI 5 calls vader sm, and still knows the old name.
+    local = "vader" if world.slots_per_host > 1 else ""
     return {
         "OMPI_MCA_plm_rsh_agent": ssh,
         "PRTE_MCA_plm_ssh_agent": ssh,
@@ -140,7 +140,7 @@ def mpi_environment(*, ssh: str, world: World) -> dict[str, str]:
         "PRTE_MCA_prte_keep_fqdn_hostnames": "1",
         "OMPI_MCA_pml": "ob1",
         "OMPI_MCA_btl": ",".join(part for part in ("self", local, "tcp") if part),
-        "OMPI_MCA_btl_vader_single_copy_mechanism": "none",  # needs ptrace, which a pod may not
+        "OMPI_MCA_btl_vader_single_copy_mechanism": "none",  # else needs ptrace, which a pod may not
         "OMPI_MCA_mpi_yield_when_idle": "1",
     }
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from cycle_wire.parts import Precision, Training
 from torch import nn
 from torch.optim import Optimizer
 
@@ -20,6 +19,7 @@ from cycle_trainer.failures import BadInputError
 from cycle_trainer.optimizer import clip_gradients, set_learning_rate
 from cycle_trainer.plan import StepPlan, rate_scale
 from cycle_trainer.tasks.base import Batch, Task
+from cycle_wire.parts import Precision, Training
 
 PREFETCHED_BATCHES = 4
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 import torch
-from cycle_wire.parts import Training
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+
+from cycle_wire.parts import Training
 
 MAXIMUM_GRADIENT_NORM = 1.0
 STATE_NAMES = ("exp_avg", "exp_avg_sq", "step")

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from cycle_wire.parts import Training
-
 from cycle_trainer.failures import BadInputError
+from cycle_wire.parts import Training
 
 
 @dataclass(frozen=True, kw_only=True)

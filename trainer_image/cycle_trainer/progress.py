@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable
 
-from cycle_wire.reports import ProgressReport
-
 from cycle_trainer.loop import Step
 from cycle_trainer.plan import StepPlan
+from cycle_wire.reports import ProgressReport
 
 EVERY_SECONDS = 5.0
 

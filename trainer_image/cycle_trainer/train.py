@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from cycle_server.engine.model import WEIGHTS_FILE
-from cycle_wire.reports import CheckpointReport, ProgressReport, TrainedReport
-from cycle_wire.sender import Sender
-from cycle_wire.training import TrainingConfig
 from torch import Tensor, nn
 
+from cycle_server.engine.model import WEIGHTS_FILE
 from cycle_trainer import checkpoint
 from cycle_trainer.collective import Collective, Horovod
 from cycle_trainer.failures import BadInputError, report_failure, write_termination_message
@@ -27,6 +24,9 @@ from cycle_trainer.progress import Progress
 from cycle_trainer.tasks import task_of
 from cycle_trainer.tasks.base import Task
 from cycle_trainer.world import attest, check_world
+from cycle_wire.reports import CheckpointReport, ProgressReport, TrainedReport
+from cycle_wire.sender import Sender
+from cycle_wire.training import TrainingConfig
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

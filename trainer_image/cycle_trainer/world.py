@@ -6,11 +6,10 @@ An MPI job that silently runs each rank alone exits 0; this makes it fail.
 import socket
 from collections import Counter
 
-from cycle_wire.reports import WorldReport
-from cycle_wire.training import World
-
 from cycle_trainer.collective import Horovod
 from cycle_trainer.failures import BadInputError
+from cycle_wire.reports import WorldReport
+from cycle_wire.training import World
 
 DEVICE = "cpu"
 

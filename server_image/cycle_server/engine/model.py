@@ -12,10 +12,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cycle_wire.variant import LayerShape
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig
+
+from cycle_wire.variant import LayerShape
 
 WEIGHTS_FILE = "model.safetensors"
 LABELS_FILE = "labels.json"
@@ -75,7 +76,8 @@ def load(folder: Path, *, classes: int, layers: Sequence[LayerShape] = ()) -> En
     """A model of ours from its folder, in evaluation mode. Raises RuntimeError when names or shapes differ."""
     model = build(folder, classes=classes, layers=layers)
     model.load_state_dict(read_weights(folder))
-    return model.eval()
+    model.eval()
+    return model
 
 
 def load_pretrained(folder: Path, *, classes: int) -> EncoderClassifier:

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from cycle_wire import sender as sender_module
 from cycle_wire.reports import FailureReport, ProgressReport, Report, TrainedReport
 from cycle_wire.sender import DeliveryError, Sender, pod_of_token

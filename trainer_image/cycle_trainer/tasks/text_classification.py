@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
 from cycle_server.engine.model import (
     LABELS_FILE,
     WEIGHTS_FILE,
@@ -15,11 +19,6 @@ from cycle_server.engine.model import (
     load_pretrained,
     write_weights,
 )
-from cycle_wire.training import TrainingConfig
-from safetensors import SafetensorError
-from tokenizers import Tokenizer
-from torch import Tensor, nn
-
 from cycle_trainer.data import (
     EVALUATION_FIELD,
     TRAIN_FIELD,
@@ -29,6 +28,7 @@ from cycle_trainer.data import (
 )
 from cycle_trainer.failures import BadInputError, uri_of
 from cycle_trainer.tasks.base import Batch
+from cycle_wire.training import TrainingConfig
 
 logger = logging.getLogger(__name__)
 
