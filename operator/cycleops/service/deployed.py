@@ -6,9 +6,9 @@ What serves must then be kept and repaired, so it is recorded where it is: in an
 
 from collections.abc import Mapping
 
-from cycle_wire.base import WireModel
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from cycle_wire.base import WireModel
 from cycleops.api.cycleservice_status import Plan, ServedModel
 from cycleops.controller.store import Facts
 
@@ -26,13 +26,16 @@ class Deployed(WireModel):
     delay_milliseconds: float
     replicas: int
     batch_invariant: bool
+    requests_per_second: float = Field(description="The rate that was planned for.")
 
     def serves(self, plan: Plan, model: ServedModel) -> bool:
         """Whether this is what ``plan`` asks for."""
-        return self == of_plan(plan, model=model, batch_invariant=self.batch_invariant)
+        return self == of_plan(
+            plan, model=model, batch_invariant=self.batch_invariant, requests_per_second=self.requests_per_second
+        )
 
 
-def of_plan(plan: Plan, *, model: ServedModel, batch_invariant: bool) -> Deployed:
+def of_plan(plan: Plan, *, model: ServedModel, batch_invariant: bool, requests_per_second: float) -> Deployed:
     return Deployed(
         model_uri=model.uri,
         model_digest=model.digest,
@@ -42,6 +45,7 @@ def of_plan(plan: Plan, *, model: ServedModel, batch_invariant: bool) -> Deploye
         delay_milliseconds=plan.delay_milliseconds,
         replicas=plan.replicas,
         batch_invariant=batch_invariant,
+        requests_per_second=requests_per_second,
     )
 
 

@@ -26,6 +26,7 @@ from cycleops.controller.queue import Key
 from cycleops.controller.reconcile import Owner
 from cycleops.controller.store import Facts, Store
 from cycleops.service.children import Names
+from cycleops.service.demand import planned_rate
 from cycleops.service.deployed import Deployed, read_deployed
 from cycleops.service.evidence import Evidence, Sources, find_evidence
 from cycleops.service.measure import Measurer
@@ -52,12 +53,19 @@ class Gatherer:
         now = dt.datetime.now(dt.UTC)
         classes = self._classes(service.spec.hardware)
         evidence = find_evidence(self._sources(service, classes))
-        outcome = None
-        if evidence.ready:
-            outcome = await self._planning.outcome(facts.uid, spec=service.spec, evidence=evidence, classes=classes)
         children = self._store.children(facts.uid)
         deployed = read_deployed(children, service=key.name)
         pods, measurement = await self._look(service, facts, children, deployed, now)
+        outcome = None
+        if evidence.ready:
+            rate = planned_rate(
+                traffic=service.spec.traffic,
+                measured=measurement.measured,
+                planned=deployed.requests_per_second if deployed is not None else None,
+            )
+            outcome = await self._planning.outcome(
+                facts.uid, spec=service.spec, evidence=evidence, classes=classes, requests_per_second=rate
+            )
         return ServiceObservation(
             owner=_owner(service, facts),
             children=children,

@@ -10,7 +10,7 @@ import aiohttp
 from cycleops.service.children import BALANCER_ROLE, SERVER_ROLE
 from cycleops.service.deployed import Deployed
 from cycleops.service.haproxy import ADMIN_PORT, POD_PORT
-from cycleops.service.histograms import Scrape, Window, parse
+from cycleops.service.histograms import Scrape, Series, Window, parse
 from cycleops.service.observation import Measurement
 from cycleops.service.rollout import Pod
 
@@ -22,6 +22,8 @@ WINDOW_SECONDS = 60.0
 PUBLISH_SECONDS = 30.0
 STALE_AFTER_FAILURES = 3
 _TIMEOUT = aiohttp.ClientTimeout(total=2.0)
+# The sidecar's own metrics have all of T; the server's, which it passes on, have T's terms (and a T without the cache).
+_SERVER_TERMS = f":{POD_PORT}/metrics/server"
 _URLS = {
     SERVER_ROLE: f":{POD_PORT}/metrics",
     BALANCER_ROLE: f":{ADMIN_PORT}/metrics?scope=frontend",
@@ -111,11 +113,19 @@ async def _scrape(pods: Sequence[Pod]) -> tuple[dict[str, Scrape], str]:
 
 
 async def _read(session: aiohttp.ClientSession, pod: Pod) -> Scrape | str:
-    host = f"[{pod.address}]" if ":" in pod.address else pod.address
     try:
-        async with session.get(f"http://{host}{_URLS[pod.role]}") as response:
-            response.raise_for_status()
-            return parse(await response.text())
+        scrape = await _get(session, pod, _URLS[pod.role])
+        if pod.role == SERVER_ROLE:
+            terms = await _get(session, pod, _SERVER_TERMS)
+            scrape |= {series: counts for series, counts in terms.items() if series[0] != "total"}
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         logger.debug("metrics of pod %s: %r", pod.name, error)
         return type(error).__name__
+    return scrape
+
+
+async def _get(session: aiohttp.ClientSession, pod: Pod, where: str) -> dict[Series, dict[float, float]]:
+    host = f"[{pod.address}]" if ":" in pod.address else pod.address
+    async with session.get(f"http://{host}{where}") as response:
+        response.raise_for_status()
+        return parse(await response.text())

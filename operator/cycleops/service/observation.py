@@ -24,6 +24,7 @@ class Outcome:
     reason: Reason
     message: str
     plan: Plan | None = None
+    requests_per_second: float = 0.0  # that was planned for
     batch_invariant: bool = False  # of the plan's variant: only then are answers cached
     tails_ms: Mapping[str, float] = field(default_factory=dict)  # predicted p99 by term
     rejected: tuple[Rejected, ...] = ()

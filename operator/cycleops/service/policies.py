@@ -58,7 +58,12 @@ def _deploy_the_plan(observation: ServiceObservation) -> Decision | None:
     if outcome is None or outcome.plan is None or model is None:
         return None
     plan = _dated(outcome.plan, observation)
-    deploy = of_plan(plan, model=model, batch_invariant=outcome.batch_invariant)
+    deploy = of_plan(
+        plan,
+        model=model,
+        batch_invariant=outcome.batch_invariant,
+        requests_per_second=outcome.requests_per_second,
+    )
     return Decision(deploy, plan, _feasible(observation))
 
 

@@ -1,7 +1,6 @@
 """The server pods: model server and cache sidecar. Pure."""
 
 from cycle_wire.serving import ServerConfig, SidecarConfig
-
 from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.uri import MOUNT_ROOT, parse_uri

@@ -12,7 +12,9 @@ from cycleops.service.observation import Outcome
 _MOST_REJECTED, _MOST_FRONTIER, _MOST_NEAREST, _MOST_REASONS, _LONGEST = 256, 64, 16, 32, 1024
 
 
-def outcome_of(result: planned.PlanResult, *, spec: CycleServiceSpec, evidence: Evidence) -> Outcome:
+def outcome_of(
+    result: planned.PlanResult, *, spec: CycleServiceSpec, evidence: Evidence, requests_per_second: float
+) -> Outcome:
     pinned = spec.planning.pinned if spec.planning.mode is PlanningMode.PINNED else None
     profile = _profile_of(result, pinned, evidence)
     if pinned is not None and profile is None:
@@ -27,6 +29,7 @@ def outcome_of(result: planned.PlanResult, *, spec: CycleServiceSpec, evidence: 
         reason=_reason(result, pinned=pinned is not None),
         message=_message(result),
         plan=plan,
+        requests_per_second=requests_per_second,
         batch_invariant=profile is not None and profile.spec.batch_invariant,
         tails_ms=_tails(result.plan),
         rejected=tuple(_rejected(r) for r in result.rejected[:_MOST_REJECTED]),

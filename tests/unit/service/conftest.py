@@ -11,11 +11,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from cycleops.api.cycleservice import BalancingAlgorithm
-from cycleops.service.haproxy import Balancer, render
 from dnslib import QTYPE, RR, A, DNSRecord
 from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from cycleops.api.cycleservice import BalancingAlgorithm
+from cycleops.service.haproxy import Balancer, render
 
 PODS_NAME = "supersense-pods.demo.svc.cluster.local"
 

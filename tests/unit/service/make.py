@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from cycle_wire.profile import Histogram, MetricValue, Pace, ProfileRow
 from cycleops.api.cyclejob import CycleJob
 from cycleops.api.cycleprofile import CycleProfile, CycleProfileSpec
@@ -142,6 +143,7 @@ def found(**changes: Any) -> Outcome:
         "reason": Reason.PLAN_FOUND,
         "message": "int8 meets the budget",
         "plan": plan(),
+        "requests_per_second": 20.0,
         "batch_invariant": True,
         "tails_ms": {"queue": 10.0, "pre": 0.6, "compute": 20.0, "post": 0.2},
         "rejected": (Rejected(variant="fp32", hardware="cpu-small", reason="Costlier", message="twice the price"),),
@@ -158,7 +160,7 @@ NOTHING_FOUND = Outcome(
 
 
 def deployed(**changes: Any) -> Deployed:
-    return of_plan(plan(), model=MODEL, batch_invariant=True).model_copy(update=changes)
+    return of_plan(plan(), model=MODEL, batch_invariant=True, requests_per_second=20.0).model_copy(update=changes)
 
 
 def deployment(

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+
 from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.service.deployed import Deployed, read_deployed
 from cycleops.service.desired import desired_children, unwanted_children
 from cycleops.service.settings import ServiceSettings
-
 from tests.unit.service.make import OWNER, SETTINGS, deployed, deployment, hardware, spec
 
 GOLDEN = Path(__file__).parent / "golden" / "supersense.yaml"

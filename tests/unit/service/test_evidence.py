@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+
 from cycleops.api.reasons import Reason
 from cycleops.service.evidence import find_evidence
-
 from tests.unit.service.make import DIGEST, MODEL, hardware, job, profile, sources, spec
 
 UNFINISHED = job(("Succeeded", "Unknown", "Training", "step 120 of 300"))

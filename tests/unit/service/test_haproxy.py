@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from cycleops.api.cycleservice import BalancingAlgorithm
 from cycleops.service.haproxy import Balancer, render
-
 from tests.unit.service.conftest import Running, host_text
 
 BALANCER = Balancer(

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import pytest
-from cycleops.service.histograms import Window, parse, quantile_seconds
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
+
+from cycleops.service.histograms import Window, parse, quantile_seconds
 
 BOUNDS = (0.01, 0.02, 0.05, 0.1)
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+
 from cycleops.service import measure
 from cycleops.service.measure import PUBLISH_SECONDS, Measurer
 from cycleops.service.observation import Measurement
 from cycleops.service.rollout import Pod
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
-
 from tests.unit.service.conftest import Running, free_port
 from tests.unit.service.make import deployed
 
@@ -26,24 +26,36 @@ class Server:
         self.broken = False
         self._registry = CollectorRegistry()
         self._seconds = Histogram("cycle_request_seconds", "T.", ["outcome"], registry=self._registry)
+        # As the server exposes them, beside a T of its own that knows no hits.
+        self._server = CollectorRegistry()
+        self._own = Histogram("cycle_request_seconds", "T.", ["outcome"], registry=self._server)
+        self._compute = Histogram("cycle_compute_seconds", "Of one batch.", ["outcome"], registry=self._server)
 
     def answer(self, count: int, *, seconds: float = 0.02, outcome: str = "miss") -> None:
         for _ in range(count):
             self._seconds.labels(outcome).observe(seconds)
+            if outcome == "miss":
+                self._own.labels(outcome).observe(seconds)
+                self._compute.labels(outcome).observe(seconds / 2)
 
     async def metrics(self, _: web.Request) -> web.Response:
         text = "<html>" if self.broken else generate_latest(self._registry).decode()
         return web.Response(text=text)
+
+    async def server_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(text=generate_latest(self._server).decode())
 
 
 @pytest.fixture
 async def servers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Server]]:
     port = free_port()
     monkeypatch.setitem(measure._URLS, "server", f":{port}/metrics")
+    monkeypatch.setattr(measure, "_SERVER_TERMS", f":{port}/metrics/server")
     found, runners = [Server("127.0.2.1"), Server("127.0.2.2")], []
     for server in found:
         app = web.Application()
         app.router.add_get("/metrics", server.metrics)
+        app.router.add_get("/metrics/server", server.server_metrics)
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, server.pod.address, port).start()
@@ -69,6 +81,8 @@ async def test_what_pods_answered_since_the_last_round_is_measured(servers: list
     assert measured is not None
     assert (measured.requests, measured.hits, measured.window_seconds) == (100, 40, 15)
     assert measured.terms["total"].p99 < 30
+    assert set(measured.terms) == {"total", "compute"}
+    assert 5 <= measured.terms["compute"].p50 <= 10
     assert math.isclose(measured.requests_per_second, 100 / 15)
 
 

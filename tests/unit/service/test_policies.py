@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.reasons import Reason
@@ -15,7 +16,6 @@ from cycleops.service.observation import Measurement, ServiceObservation
 from cycleops.service.policies import decide
 from cycleops.service.rollout import Pod
 from cycleops.service.status import new_status
-
 from tests.unit.service.make import (
     NOTHING_FOUND,
     NOW,

@@ -1,0 +1,83 @@
+"""The planner's question, from the API's objects. Pure; takes seconds, so call it in a thread."""
+
+from collections.abc import Iterator, Mapping
+
+from cycleops.api.cycleservice import Budget, CycleServiceSpec, PlanningMode
+from cycleops.api.hardwareclass import HardwareClassSpec
+from cycleops.planner import model
+from cycleops.planner.planning import plan
+from cycleops.planner.result import PlanResult
+from cycleops.service.evidence import Evidence
+from cycleops.service.quantities import threads_of
+
+
+def ask(
+    *,
+    spec: CycleServiceSpec,
+    evidence: Evidence,
+    classes: Mapping[str, HardwareClassSpec],
+    requests_per_second: float,
+) -> PlanResult:
+    return plan(
+        workload=_workload(spec, evidence, requests_per_second),
+        budget=_budget(spec.budget),
+        candidates=_candidates(evidence, classes),
+        limits=model.Limits(minimum_replicas=spec.replicas.minimum, maximum_replicas=spec.replicas.maximum),
+        algorithm=model.Algorithm(spec.load_balancing.algorithm.value),
+        pinned=_pinned(spec),
+    )
+
+
+def _workload(spec: CycleServiceSpec, evidence: Evidence, requests_per_second: float) -> model.Workload:
+    tokens = spec.traffic.input_tokens
+    longest = max((row.sequence_length for profile in evidence.profiles for row in profile.spec.rows), default=1)
+    return model.Workload(
+        rate_per_second=requests_per_second,
+        input_tokens_p50=tokens.p50 if tokens else longest,
+        input_tokens_p99=tokens.p99 if tokens else longest,
+    )
+
+
+def _budget(budget: Budget) -> model.Budget:
+    stages, accuracy = budget.stages, budget.accuracy
+    floor = None
+    if accuracy is not None:
+        floor = model.AccuracyFloor(
+            metric=accuracy.metric,
+            minimum=float(accuracy.minimum) if accuracy.minimum is not None else None,
+            maximum_drop=float(accuracy.maximum_drop) if accuracy.maximum_drop is not None else None,
+            baseline=accuracy.baseline,
+        )
+    pre, post = (stages.pre_milliseconds, stages.post_milliseconds) if stages else (None, None)
+    return model.Budget(
+        percentile=float(budget.latency.percentile),
+        latency_milliseconds=float(budget.latency.milliseconds),
+        pre_milliseconds=float(pre) if pre is not None else None,
+        post_milliseconds=float(post) if post is not None else None,
+        accuracy=floor,
+    )
+
+
+def _candidates(evidence: Evidence, classes: Mapping[str, HardwareClassSpec]) -> Iterator[model.Candidate]:
+    for profile in evidence.profiles:
+        name = profile.spec.hardware_class
+        option = model.HardwareOption(
+            name=name,
+            cost_per_hour=float(classes[name].cost_per_hour),
+            maximum_replicas=classes[name].maximum_replicas,
+            threads=threads_of(classes[name]),
+        )
+        yield model.Candidate(profile=profile.spec, hardware=option)
+
+
+def _pinned(spec: CycleServiceSpec) -> model.Pinned | None:
+    pinned = spec.planning.pinned
+    if pinned is None or spec.planning.mode is not PlanningMode.PINNED:
+        return None
+    return model.Pinned(
+        variant=pinned.variant,
+        hardware=pinned.hardware,
+        batch_size=pinned.batch_size,
+        delay_milliseconds=float(pinned.delay_milliseconds),
+        replicas=pinned.replicas,
+    )
