@@ -11,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster import clusters, images
+from tests.cluster import binaries, images
 from tests.cluster.builders import choose_builder, docker_works
+from tests.cluster.choose import running_cluster, start_cluster, stop_running
+from tests.cluster.clusters import Cluster
 from tests.cluster.paths import ClusterError, say
 
 
@@ -25,30 +27,22 @@ def _host(_: argparse.Namespace) -> None:
 
 
 def _up(arguments: argparse.Namespace) -> None:
-    cluster = clusters.running()
-    if cluster is None:
-        cluster = clusters.start(detach=True)
-        clusters.remember_running(cluster)
+    cluster = start_cluster(detached=True)
     if arguments.images is not None:
-        cluster.load_images(arguments.images)
+        cluster.load_images(*arguments.images)
     say(f"{cluster.kind} cluster is up; to look around:")
     _print_environment(cluster)
 
 
 def _down(_: argparse.Namespace) -> None:
-    cluster = clusters.running()
-    if cluster is None:
-        say("no cluster of this checkout is up")
-    else:
-        cluster.stop()
-        say(f"{cluster.kind} cluster is down")
-    clusters.forget_running()
+    cluster = stop_running()
+    say(f"{cluster.kind} cluster is down" if cluster else "no cluster of this checkout is up")
 
 
 def _status(_: argparse.Namespace) -> None:
     cluster = _needed()
     print(f"{cluster.kind} cluster, kubeconfig {cluster.kubeconfig}, logs {cluster.logs or 'elsewhere'}", flush=True)
-    kubectl = clusters.tools_path() / "kubectl"
+    kubectl = binaries.build_all() / "kubectl"
     subprocess.run([kubectl, "--kubeconfig", cluster.kubeconfig, "get", "nodes", "--output", "wide"], check=True)
     if cluster.images_file.exists():
         for name, ref in json.loads(cluster.images_file.read_text()).items():
@@ -61,23 +55,23 @@ def _env(_: argparse.Namespace) -> None:
 
 def _images(arguments: argparse.Namespace) -> None:
     if arguments.load:
-        built = _needed().load_images(arguments.names)
+        built = _needed().load_images(*arguments.names)
     else:
         built = images.build_all(arguments.names, builder=choose_builder(prefer_docker=False))
     for name, ref in built.items():
         print(name, ref)
 
 
-def _needed() -> clusters.Cluster:
-    cluster = clusters.running()
+def _needed() -> Cluster:
+    cluster = running_cluster()
     if cluster is None:
         raise ClusterError("no cluster of this checkout is up; start one with `python -m tests.cluster up`")
     return cluster
 
 
-def _print_environment(cluster: clusters.Cluster) -> None:
+def _print_environment(cluster: Cluster) -> None:
     print(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
-    print(f'export PATH={shlex.quote(str(clusters.tools_path()))}:"$PATH"')
+    print(f'export PATH={shlex.quote(str(binaries.build_all()))}:"$PATH"')
     print(f"export CYCLEOPS_IMAGES={shlex.quote(str(cluster.images_file))}")
 
 

@@ -1,28 +1,19 @@
-"""The kinds of cluster behind one small interface, and the choice among them.
-
-KUBECONFIG set: that cluster. A Docker engine and kind: kind. Else: the embedded cluster.
-"""
+"""The kinds of cluster behind one small interface: embedded, kind, and one that exists already."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.cluster import binaries, embedded, images, loading
-from tests.cluster.builders import Builder, choose_builder, docker_works
+from tests.cluster import embedded, images, loading
+from tests.cluster.builders import Builder, choose_builder
 from tests.cluster.containerd import Containerd
-from tests.cluster.keeper import State
-from tests.cluster.paths import REPOSITORY, ClusterError, discard, run, say, work_folder
-from tests.cluster.settings import Settings
+from tests.cluster.paths import discard, run, say, work_folder
 
 KIND_NAME = "cycleops"
-LOG_LINES = 25
 
 
 class Cluster(Protocol):
@@ -44,7 +35,7 @@ class Cluster(Protocol):
     def images_file(self) -> Path:
         """JSON {name: reference} of the images that were loaded."""
 
-    def load_images(self, names: Iterable[str]) -> dict[str, str]:
+    def load_images(self, *names: str) -> dict[str, str]:
         """Build what changed of the named images (none: all), bring it into the cluster; {name: reference}."""
 
     def stop(self) -> None:
@@ -57,6 +48,7 @@ class EmbeddedCluster:
 
     running: embedded.Embedded
     kind: str = "embedded"
+    owned: bool = True
 
     @property
     def kubeconfig(self) -> Path:
@@ -70,18 +62,19 @@ class EmbeddedCluster:
 
     @property
     def images_file(self) -> Path:
-        """Beside the state in the work folder."""
-        return self.running.settings.work / "images.json"
+        """Gone with the cluster."""
+        return self.running.settings.runtime / "images.json"
 
-    def load_images(self, names: Iterable[str]) -> dict[str, str]:
+    def load_images(self, *names: str) -> dict[str, str]:
         """Build with buildah and load into the cluster's containerd."""
         built = images.build_all(list(names), builder=choose_builder(prefer_docker=False))
         loading.load(Containerd(host_pid=self.running.state.supervisor_pid), built.values())
         return _remember(self.images_file, built)
 
     def stop(self) -> None:
-        """Stop it; nothing is left but logs and caches."""
-        self.running.stop()
+        """Stop it, unless another command started it; nothing is left but logs and caches."""
+        if self.owned:
+            self.running.stop()
 
 
 @dataclass(frozen=True)
@@ -119,7 +112,7 @@ class KindCluster:
             run(["kind", "create", "cluster", "--name", self.name, "--kubeconfig", self.kubeconfig, "--wait", "120s"])
         run(["kind", "export", "kubeconfig", "--name", self.name, "--kubeconfig", self.kubeconfig])
 
-    def load_images(self, names: Iterable[str]) -> dict[str, str]:
+    def load_images(self, *names: str) -> dict[str, str]:
         """Build with Docker and load an archive of each image that the node lacks."""
         builder = choose_builder(prefer_docker=True)
         built = images.build_all(list(names), builder=builder)
@@ -155,7 +148,7 @@ class ExistingCluster:
         """In this checkout's work folder."""
         return work_folder("existing") / "images.json"
 
-    def load_images(self, names: Iterable[str]) -> dict[str, str]:
+    def load_images(self, *names: str) -> dict[str, str]:
         """Push to ${CYCLEOPS_REGISTRY}; without it write archives and say where they are."""
         builder = choose_builder(prefer_docker=True)
         built = images.build_all(list(names), builder=builder)
@@ -184,72 +177,3 @@ def _remember(path: Path, built: dict[str, str]) -> dict[str, str]:
     known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps({**known, **built}, indent=1, sort_keys=True) + "\n")
     return built
-
-
-def start(*, detach: bool = False) -> Cluster:
-    """Start, or connect to, the kind of cluster that this machine and environment call for."""
-    configured = os.environ.get("KUBECONFIG")
-    if configured:
-        path = Path(configured).expanduser()
-        if not path.is_file():
-            raise ClusterError(f"KUBECONFIG is {configured}, which is not a file; unset it for a cluster of our own")
-        return ExistingCluster(path)
-    if shutil.which("kind") and docker_works():
-        cluster = KindCluster()
-        cluster.create()
-        return cluster
-    return EmbeddedCluster(embedded.start(full=True, detach=detach))
-
-
-def start_api_only() -> EmbeddedCluster:
-    """etcd, API server and controller manager: no node, so objects are real and pods never run."""
-    return EmbeddedCluster(embedded.start(full=False))
-
-
-def tools_path() -> Path:
-    """A folder with kubectl and helm (and, where they are built, the rest)."""
-    return binaries.build_all()
-
-
-def log_tails(cluster: Cluster, *, lines: int = LOG_LINES) -> str:
-    """The end of every component's log, for the report of a failed test."""
-    folder = cluster.logs
-    if folder is None:
-        return "(the logs of this cluster are not ours to read)"
-    parts = []
-    for path in sorted(folder.glob("*.log")):
-        if path.name != "audit.log":
-            last = subprocess.run(["tail", "-n", str(lines), path], capture_output=True, text=True, check=True).stdout
-            parts.append(f"--- {path.relative_to(REPOSITORY)}\n{last}")
-    return "\n".join(parts)
-
-
-def remember_running(cluster: Cluster) -> None:
-    """Note the cluster that `up` leaves running, for `down`, `status` and `env`."""
-    record = {"kind": cluster.kind, "kubeconfig": str(cluster.kubeconfig)}
-    if isinstance(cluster, EmbeddedCluster):
-        record["settings"] = cluster.running.settings.to_json()
-    _record().parent.mkdir(parents=True, exist_ok=True)
-    _record().write_text(json.dumps(record))
-
-
-def _record() -> Path:
-    return work_folder("up.json")
-
-
-def running() -> Cluster | None:
-    """The cluster that `up` left running in this checkout, if it still runs."""
-    if not _record().exists():
-        return None
-    record = json.loads(_record().read_text())
-    if record["kind"] == "embedded":
-        settings = Settings.from_json(record["settings"])
-        state = State.read(settings.work)
-        cluster = embedded.Embedded(settings, state) if state else None
-        return EmbeddedCluster(cluster) if cluster and cluster.is_running() else None
-    return KindCluster() if record["kind"] == "kind" else ExistingCluster(Path(record["kubeconfig"]))
-
-
-def forget_running() -> None:
-    """After `down`."""
-    discard(_record())
