@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cycle_wire.reports import EXIT_BAD_INPUT
-
 from cycle_server.config import read_config
 from cycle_server.errors import BadInputError
+from cycle_wire.reports import EXIT_BAD_INPUT
 
 TERMINATION_LOG = Path("/dev/termination-log")
 
@@ -63,27 +62,24 @@ def _add_load_options(load: argparse.ArgumentParser) -> None:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    from cycle_wire.serving import ServerConfig
-
     from cycle_server.server.main import serve
+    from cycle_wire.serving import ServerConfig
 
     serve(read_config(parsed.config, ServerConfig))
     return 0
 
 
 def _sidecar(parsed: argparse.Namespace) -> int:
-    from cycle_wire.serving import SidecarConfig
-
     from cycle_server.sidecar.app import run_sidecar
+    from cycle_wire.serving import SidecarConfig
 
     run_sidecar(read_config(parsed.config, SidecarConfig))
     return 0
 
 
 def _profile(parsed: argparse.Namespace) -> int:
-    from cycle_wire.serving import ProfilingConfig
-
     from cycle_server.profiler.main import profile
+    from cycle_wire.serving import ProfilingConfig
 
     return profile(read_config(parsed.config, ProfilingConfig))
 

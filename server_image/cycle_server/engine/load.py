@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cycle_wire.parts import Activations, Precision
-from cycle_wire.variant import VariantManifest
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,6 +17,8 @@ from torch import Tensor
 from cycle_server.engine.encoder import ACTIVATIONS, Embeddings, Encoder, Layer, Norm
 from cycle_server.engine.quantized import FloatLinear, Int8Weights, Linear, float_linear, int8_linear
 from cycle_server.errors import BadVariantError
+from cycle_wire.parts import Activations, Precision
+from cycle_wire.variant import VariantManifest
 
 # Where the family's first position stands in the table of position embeddings.
 FIRST_POSITION = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1}  # plus pad_token_id for the latter two

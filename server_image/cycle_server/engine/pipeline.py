@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cycle_wire.variant import VariantManifest
 
 from cycle_server.engine.load import LoadedVariant, load_variant
+from cycle_wire.variant import VariantManifest
 
 Tokens = list[list[int]]
 

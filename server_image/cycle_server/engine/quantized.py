@@ -58,7 +58,10 @@ def float_linear(linear: FloatLinear) -> Linear:
 
 @dataclass(frozen=True)
 class Int8Weights:
-    """weight = (integers - zero_point) * scale; integers (out, in) int8, scale (out,) float32, zero_point (out,) int32."""
+    """weight = (integers - zero_point) * scale.
+
+    integers (out, in) int8, scale (out,) float32, zero_point (out,) int32, bias (out,) float32.
+    """
 
     integers: Tensor
     scale: Tensor

@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 from aiohttp import web
 from aiohttp.web_exceptions import HTTPRequestEntityTooLarge
-from cycle_wire.serving import ServerConfig
 from pydantic_core import to_json
 
 from cycle_server.batching.batcher import Computed, ShedError
@@ -19,6 +18,7 @@ from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import format_timing
 from cycle_server.server.lifecycle import Model
 from cycle_server.server.metrics import CONTENT_TYPE, OUTCOMES, ServerMetrics
+from cycle_wire.serving import ServerConfig
 
 DEADLINE_HEADER = "X-Cycle-Deadline-Ms"  # milliseconds that the client still waits
 CACHE_HEADER = "X-Cycle-Cache"

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cycle_wire.serving import ServerConfig
-
 from cycle_server.batching.batcher import Batcher
 from cycle_server.batching.cost import Cost, fit
 from cycle_server.batching.policy import Limits
 from cycle_server.engine.pipeline import Engine
 from cycle_server.server.metrics import ServerMetrics
+from cycle_wire.serving import ServerConfig
 
 WARM_UP_SECONDS_PER_SIZE = 0.5
 WARM_UP_REPEATS = 4

@@ -3,13 +3,12 @@
 import asyncio
 import logging
 
-from cycle_wire.serving import ServerConfig
-
 from cycle_server.drain import Drain, serve_until_drained
 from cycle_server.process import seconds_since_start
 from cycle_server.server.app import QUIET_SECONDS, Server
 from cycle_server.server.lifecycle import start_model
 from cycle_server.server.metrics import ServerMetrics
+from cycle_wire.serving import ServerConfig
 
 logger = logging.getLogger(__name__)
 
