@@ -1,9 +1,11 @@
 """One replica: a queue in order of readiness, batches, one compute thread.
 
 The rule of our server: a batch closes when the compute thread is free and it has ``maximum_batch`` requests or its
-oldest has waited ``delay_seconds``; a batch takes as long as its size and its longest input say.
+oldest has waited ``delay_seconds``. Our engine packs a batch's inputs without padding, so a batch takes as long as one
+of so many inputs of their mean length.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,19 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
-Table = list[list[list[float]]]  # [batch size - 1][length bucket][level] -> seconds
+Table = Mapping[int, Sequence[Sequence[float]]]  # [batch size][length bucket][level] -> seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Of the requests: tokens, the bucket of those, and the bucket of any length (traffic.Draws)."""
+
+    tokens: Indices
+    bucket: Indices
+    bucket_of: Indices
+
+    def of(self, chosen: Indices) -> "Lengths":
+        return Lengths(tokens=self.tokens[chosen], bucket=self.bucket[chosen], bucket_of=self.bucket_of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +39,17 @@ class Served:
 
 
 def serve(
-    *, ready: Array, bucket: Indices, level: Indices, table: Table, maximum_batch: int, delay_seconds: float
+    *, ready: Array, lengths: Lengths, level: Indices, table: Table, maximum_batch: int, delay_seconds: float
 ) -> Served:
     """``ready``: when each request has been tokenized, in any order; the result is in the same order."""
     order = np.argsort(ready, kind="stable")
-    ready, bucket, level = ready[order], bucket[order], level[order]
+    ready, lengths, level = ready[order], lengths.of(order), level[order]
     if maximum_batch == 1:
-        start, compute = _one_by_one(ready, np.asarray(table[0])[bucket, level])
+        start, compute = _one_by_one(ready, np.asarray(table[1])[lengths.bucket, level])
         sizes = len(ready)
         busy = float(compute.sum())
     else:
-        starts, services, counts = _batches(ready, bucket, level, table, maximum_batch, delay_seconds)
+        starts, services, counts = _batches(ready, lengths, level, table, maximum_batch, delay_seconds)
         start, compute = np.repeat(starts, counts), np.repeat(services, counts)
         sizes, busy = len(counts), float(np.sum(services))
     back = np.empty_like(order)
@@ -51,9 +65,10 @@ def _one_by_one(ready: Array, service: Array) -> tuple[Array, Array]:
 
 
 def _batches(
-    ready_times: Array, buckets: Indices, levels: Indices, table: Table, maximum_batch: int, delay_seconds: float
+    ready_times: Array, lengths: Lengths, levels: Indices, table: Table, maximum_batch: int, delay_seconds: float
 ) -> tuple[list[float], list[float], list[int]]:
-    ready, bucket, level = ready_times.tolist(), buckets.tolist(), levels.tolist()
+    ready, level, bucket_of = ready_times.tolist(), levels.tolist(), lengths.bucket_of.tolist()
+    tokens = np.concatenate(([0], np.cumsum(lengths.tokens))).tolist()  # up to each request
     count, first, free = len(ready), 0, 0.0
     starts: list[float] = []
     services: list[float] = []
@@ -65,8 +80,8 @@ def _batches(
             end += 1
         if delay_seconds and end - first < maximum_batch:
             start, end = _wait(ready, first, end, last, start, delay_seconds, maximum_batch)
-        longest = bucket[first] if end == first + 1 else max(bucket[first:end])
-        service = table[end - first - 1][longest][level[first]]
+        bucket = bucket_of[(tokens[end] - tokens[first]) // (end - first)]
+        service = table[end - first][bucket][level[first]]
         starts.append(start)
         services.append(service)
         counts.append(end - first)

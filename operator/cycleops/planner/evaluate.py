@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cycleops.planner import queueing
 from cycleops.planner.model import Algorithm, Candidate, Settings, Workload
 from cycleops.planner.result import Prediction, Term
-from cycleops.planner.service_time import ServiceTimes, heaviness
+from cycleops.planner.service_time import ComputeTable, ServiceTimes, heaviness
 from cycleops.planner.simulate import Outcome, Shape, Station, simulate
 from cycleops.planner.traffic import Draws, draw
 
@@ -52,7 +52,7 @@ class Evaluator:
     seed: int
     draws: Draws = field(init=False)
     _kept: dict[tuple[tuple[str, str], Choice], Prediction] = field(init=False, default_factory=dict)
-    _stations: dict[tuple[tuple[str, str], int, float], Station] = field(init=False, default_factory=dict)
+    _stations: dict[tuple[tuple[str, str], float], Station] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         # At least 60 requests beyond the percentile, as far as time allows.
@@ -84,11 +84,16 @@ class Evaluator:
             )
             outcome = simulate(
                 draws=self.draws,
-                station=self._station(prepared, choice.batch_size, self._heaviness(prepared, choice.replicas)),
+                station=self._station(prepared, self._heaviness(prepared, choice.replicas)),
                 shape=shape,
                 rate_per_second=self.workload.rate_per_second,
             )
-            self._kept[key] = _prediction(outcome, self.percentile, prepared.times.residual)
+            self._kept[key] = _prediction(
+                outcome,
+                percentile=self.percentile,
+                residual=prepared.times.residual,
+                load=self.load(prepared, choice.batch_size, choice.replicas),
+            )
         return self._kept[key]
 
     def idle_milliseconds(self, prepared: Prepared, *, percentile: float) -> tuple[float, float, float]:
@@ -98,9 +103,9 @@ class Evaluator:
         """
         draws, results = self.draws, []
         for heavy in (0.0, 1.0):
-            station = self._station(prepared, 1, heavy)
+            station = self._station(prepared, heavy)
             pre, post = station.pre[draws.bucket, draws.pre], station.post[draws.post]
-            compute = np.asarray(station.compute[0])[draws.bucket, draws.compute]
+            compute = np.asarray(station.compute[1])[draws.bucket, draws.compute]
             total = np.where(
                 draws.hit,
                 station.cache_hit[draws.cache_hit],
@@ -114,13 +119,13 @@ class Evaluator:
         return min(paced, saturated), pre_ms, post_ms
 
     def batch_seconds(self, prepared: Prepared, batch_size: int) -> float:
-        """Mean compute of a full batch, back to back, with the longest of its inputs."""
+        """Mean compute of a full batch, back to back."""
         count = self.draws.count // batch_size * batch_size
-        longest = self.draws.bucket[:count].reshape(-1, batch_size).max(axis=1)
+        tokens = self.draws.tokens[:count].reshape(-1, batch_size).sum(axis=1) // batch_size
         by_bucket = prepared.times.mean_compute_seconds(
             batch_size=batch_size, lengths=self.draws.bucket_lengths, heavy=1.0
         )
-        return float(by_bucket[longest].mean())
+        return float(by_bucket[self.draws.bucket_of[tokens]].mean())
 
     def load(self, prepared: Prepared, batch_size: int, replicas: int) -> float:
         """The rate as a share of what so many replicas carry with full batches."""
@@ -153,12 +158,12 @@ class Evaluator:
         mean = float(single[self.draws.bucket].mean())
         return heaviness(self.miss_rate_per_second * mean / replicas)
 
-    def _station(self, prepared: Prepared, maximum_batch: int, heavy: float) -> Station:
-        key = (prepared.key, maximum_batch, heavy)
+    def _station(self, prepared: Prepared, heavy: float) -> Station:
+        key = (prepared.key, heavy)
         if key not in self._stations:
             times, lengths = prepared.times, self.draws.bucket_lengths
             self._stations[key] = Station(
-                compute=times.compute_table(maximum_batch=maximum_batch, lengths=lengths, heavy=heavy),
+                compute=ComputeTable(times, lengths=lengths, heavy=heavy),
                 pre=times.pre_table(lengths=lengths, heavy=heavy),
                 post=times.post_levels(heavy=heavy),
                 overhead=times.overhead,
@@ -178,7 +183,7 @@ def _term(seconds: Array) -> Term:
     return Term(mean_ms=mean, p50_ms=1000 * _quantile(seconds, 0.5), p99_ms=1000 * _quantile(seconds, 0.99))
 
 
-def _prediction(outcome: Outcome, percentile: float, residual: float) -> Prediction:
+def _prediction(outcome: Outcome, *, percentile: float, residual: float, load: float) -> Prediction:
     share = percentile / 100
     latency = 1000 * _quantile(outcome.total, share)
     parts = [1000 * _quantile(part, share) for part in np.array_split(outcome.total, _BATCH_MEANS)]
@@ -199,5 +204,6 @@ def _prediction(outcome: Outcome, percentile: float, residual: float) -> Predict
         post=_term(outcome.post),
         overhead=_term(outcome.overhead),
         utilization=outcome.utilization,
+        load=load,
         mean_batch=outcome.mean_batch,
     )

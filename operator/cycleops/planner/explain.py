@@ -14,8 +14,8 @@ def above_capacity(problem: Problem, evaluator: Evaluator, prepared: Prepared, b
     rate, full = evaluator.miss_rate_per_second, evaluator.batch_seconds(prepared, batch_size)
     share = evaluator.load(prepared, batch_size, most)
     message = (
-        f"{rate:.3g} requests/s on {replicas_text(most)} of {prepared.candidate.label} with full batches of "
-        f"{batch_size} ({1000 * full:.1f} ms) is a load of {share:.0%}"
+        f"{_rate_text(rate)} requests/s on {replicas_text(most)} of {prepared.candidate.label} with full batches of "
+        f"{batch_size} ({1000 * full:.1f} ms) is a load of {share:.1%}"
     )
     if share <= problem.settings.maximum_utilization:
         wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=most)
@@ -54,7 +54,7 @@ def _why_not(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas
     share = evaluator.load(prepared, batch_size, replicas)
     wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=replicas)
     bound = f" and the wait at least {wait:.1f} ms" if math.isfinite(wait) else ""
-    return f"the load is {share:.0%} of what full batches carry{bound}"
+    return f"the load is {share:.1%} of what full batches carry{bound}"
 
 
 def beaten(option: Option, best: Option) -> Rejected:
@@ -88,7 +88,7 @@ def of_plan(problem: Problem, plan: Plan) -> list[str]:
     sentences = [
         f"{describe(plan)}, costs {plan.cost_per_hour:g} per hour; predicted p{budget.percentile:g} is "
         f"{predicted.latency_ms:.1f} ms ({predicted.low_ms:.1f} to {predicted.high_ms:.1f}) of the budget's "
-        f"{budget.latency_milliseconds:g} ms, at {predicted.utilization:.0%} utilization.",
+        f"{budget.latency_milliseconds:g} ms, the compute thread busy {predicted.utilization:.0%} of the time.",
         f"The largest term at p99 is {largest} with {terms[largest]:.1f} ms; batches hold {predicted.mean_batch:.2f} "
         "requests on average.",
     ]
@@ -129,3 +129,7 @@ def of_obstacle(obstacle: Obstacle, nearest: Sequence[NearestFeasible]) -> list[
 
 def _accuracy(option: Option) -> str:
     return "unknown" if option.prepared.accuracy is None else f"{option.prepared.accuracy:.4f}"
+
+
+def _rate_text(rate_per_second: float) -> str:
+    return f"{rate_per_second:,.2f}".rstrip("0").rstrip(".")

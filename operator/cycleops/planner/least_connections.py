@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cycleops.planner.batching import Served, Table
+from cycleops.planner.batching import Lengths, Served, Table
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -58,11 +58,12 @@ class Dispatch:
         self._busy, self._batches = 0.0, 0
 
     def run(
-        self, *, arrival: Array, ready: Array, after: Array, dispatcher: Indices, bucket: Indices, level: Indices,
+        self, *, arrival: Array, ready: Array, after: Array, dispatcher: Indices, lengths: Lengths, level: Indices,
         queued: NDArray[np.bool_],
     ) -> Served:  # fmt: skip
         """``after``: seconds from the end of compute (or, if not ``queued``, from ready) to the answer's arrival."""
-        self._bucket, self._level = bucket.tolist(), level.tolist()
+        self._tokens, self._bucket_of = lengths.tokens.tolist(), lengths.bucket_of.tolist()
+        self._level = level.tolist()
         self._after, self._dispatcher = after.tolist(), dispatcher.tolist()
         self._start, self._compute = [0.0] * len(arrival), [0.0] * len(arrival)
         ready_at, in_queue = ready.tolist(), queued.tolist()
@@ -104,8 +105,8 @@ class Dispatch:
         if now != replica.scheduled:
             return  # a request that came later moved the start forward
         batch = replica.take(now, self._batch)
-        longest = max(self._bucket[request] for request in batch)
-        service = self._table[len(batch) - 1][longest][self._level[batch[0]]]
+        bucket = self._bucket_of[sum(self._tokens[request] for request in batch) // len(batch)]
+        service = self._table[len(batch)][bucket][self._level[batch[0]]]
         replica.free = now + service
         self._busy += service
         self._batches += 1

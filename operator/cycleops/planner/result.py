@@ -58,7 +58,8 @@ class Prediction:
 
     ``latency_ms`` is at the budget's percentile; ``sized_at_ms`` adds the half-width of the simulation's 95 %
     confidence interval and is what is held against the budget; ``low_ms`` to ``high_ms`` is the band with the
-    profile's own residual added. ``utilization`` is the busy share of a replica.
+    profile's own residual added. ``utilization`` is the busy share of a replica; ``load`` is the rate as a share of
+    what full batches would carry: what is above it is room to grow.
     """
 
     percentile: float
@@ -74,6 +75,7 @@ class Prediction:
     post: Term
     overhead: Term
     utilization: float
+    load: float
     mean_batch: float
 
 

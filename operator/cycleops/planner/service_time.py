@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from cycle_wire.profile import Histogram, Pace, Profile, ProfileRow
 from numpy.typing import NDArray
+
+from cycle_wire.profile import Histogram, Pace, Profile, ProfileRow
 
 Array = NDArray[np.float64]
 LEVELS = 256
@@ -39,15 +40,14 @@ class ServiceTimes:
     residual: float  # relative error of interpolating between rows, root mean square
 
     def mean_compute_seconds(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
-        """Mean compute of a batch, by its longest input."""
-        means: Array = self._compute(np.array([batch_size], dtype=float), lengths, heavy)[0].mean(axis=-1)
+        """Mean compute of a batch, by the mean length of its inputs."""
+        means: Array = self.compute_quantiles(batch_size=batch_size, lengths=lengths, heavy=heavy).mean(axis=-1)
         return means
 
-    def compute_table(self, *, maximum_batch: int, lengths: Array, heavy: float) -> list[list[list[float]]]:
-        """[batch size - 1][length][level] in seconds, for every batch size up to ``maximum_batch``."""
-        sizes = np.arange(1, maximum_batch + 1, dtype=float)
-        table: list[list[list[float]]] = self._compute(sizes, lengths, heavy).tolist()
-        return table
+    def compute_quantiles(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
+        """Compute of a batch: [mean length of its inputs, level] in seconds."""
+        quantiles: Array = self._compute(np.array([batch_size], dtype=float), lengths, heavy)[0]
+        return quantiles
 
     def pre_table(self, *, lengths: Array, heavy: float) -> Array:
         """Pre of one request: [length, level] in seconds."""
@@ -59,6 +59,22 @@ class ServiceTimes:
     def _compute(self, sizes: Array, lengths: Array, heavy: float) -> Array:
         by_size = _interpolate(_blend(self.compute, heavy), np.array(self.batch_sizes, dtype=float), sizes, axis=0)
         return _interpolate(by_size, np.array(self.lengths, dtype=float), lengths, axis=1)
+
+
+class ComputeTable(dict[int, list[list[float]]]):
+    """[batch size][bucket of lengths][level] -> seconds, made for a size when it is first asked for.
+
+    Plain lists, since the simulation reads one number at a time.
+    """
+
+    def __init__(self, times: ServiceTimes, *, lengths: Array, heavy: float) -> None:
+        super().__init__()
+        self._times, self._lengths, self._heavy = times, lengths, heavy
+
+    def __missing__(self, batch_size: int) -> list[list[float]]:
+        quantiles = self._times.compute_quantiles(batch_size=batch_size, lengths=self._lengths, heavy=self._heavy)
+        self[batch_size] = quantiles.tolist()
+        return self[batch_size]
 
 
 def service_times(profile: Profile) -> ServiceTimes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cycleops.planner.batching import Served, Table, serve
+from cycleops.planner.batching import Lengths, Served, Table, serve
 from cycleops.planner.least_connections import Dispatch
 from cycleops.planner.model import Algorithm
 from cycleops.planner.traffic import Draws
@@ -20,7 +20,7 @@ WARM_UP_SHARE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Station:
-    """Times in seconds of one replica and the way to it: by length bucket and level (traffic.Draws)."""
+    """Times in seconds of one replica and the way to it. Buckets and levels are those of traffic.Draws."""
 
     compute: Table
     pre: Array  # [length bucket, level]
@@ -98,7 +98,7 @@ def _together(draws: Draws, station: Station, shape: Shape, arrival: Array, read
         ready=ready,
         after=after,
         dispatcher=draws.dispatcher % shape.dispatchers,
-        bucket=draws.bucket,
+        lengths=_lengths(draws),
         level=draws.compute,
         queued=~draws.hit,
     )
@@ -107,7 +107,7 @@ def _together(draws: Draws, station: Station, shape: Shape, arrival: Array, read
 def _apart(draws: Draws, station: Station, shape: Shape, ready: Array) -> Served:
     """Where a request goes does not depend on the others' fate: each replica is a queue of its own."""
     replica = _assigned(draws, shape)
-    start, compute = ready.copy(), np.zeros(draws.count)
+    lengths, start, compute = _lengths(draws), ready.copy(), np.zeros(draws.count)
     busy, batches = 0.0, 0
     for index in range(shape.replicas):
         chosen = np.flatnonzero((replica == index) & ~draws.hit)
@@ -115,7 +115,7 @@ def _apart(draws: Draws, station: Station, shape: Shape, ready: Array) -> Served
             continue
         served = serve(
             ready=ready[chosen],
-            bucket=draws.bucket[chosen],
+            lengths=lengths.of(chosen),
             level=draws.compute[chosen],
             table=station.compute,
             maximum_batch=shape.maximum_batch,
@@ -125,6 +125,10 @@ def _apart(draws: Draws, station: Station, shape: Shape, ready: Array) -> Served
         busy += served.busy_seconds
         batches += served.batches
     return Served(start=start, compute=compute, busy_seconds=busy, batches=batches)
+
+
+def _lengths(draws: Draws) -> Lengths:
+    return Lengths(tokens=draws.tokens, bucket=draws.bucket, bucket_of=draws.bucket_of)
 
 
 def _assigned(draws: Draws, shape: Shape) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from cycleops.planner.service_time import LEVELS
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
-LENGTH_BUCKETS = 32
+LENGTH_BUCKETS = 48
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,10 @@ class Draws:
     """One entry per request, in order of arrival at the balancer. Levels index quantiles (0 to LEVELS - 1)."""
 
     gaps: Array  # between arrivals, mean 1
-    bucket: Indices  # of input length
+    tokens: Indices  # length of the input
+    bucket: Indices  # of that length
     bucket_lengths: Array  # mean tokens of each bucket, rising
+    bucket_of: Indices  # of any length up to the longest: also of the mean length of a batch
     hit: NDArray[np.bool_]
     dispatcher: Indices
     spread: Array  # uniform, for consistent hashing
@@ -45,19 +47,17 @@ def draw(*, workload: Workload, requests: int, dispatchers: int, seed: int) -> D
     streams = iter(np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(10))
     gaps = _gaps(next(streams), requests, workload.burstiness_cv2)
     lengths = _lengths(next(streams), requests, workload)
-    edges = np.unique(np.geomspace(lengths.min(), lengths.max() + 1, LENGTH_BUCKETS + 1))
-    bucket = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
-    used, bucket = np.unique(bucket, return_inverse=True)
-    means = np.bincount(bucket, weights=lengths) / np.bincount(bucket)
-    assert len(used) == len(means)
+    bucket_of, bucket_lengths = _buckets(lengths)
     hit = next(streams).random(requests) < workload.cache_hit_ratio_lower
     dispatcher = next(streams).integers(0, dispatchers, requests)
     spread = next(streams).random(requests)
     levels = [stream.integers(0, LEVELS, requests) for stream in streams]
     return Draws(
         gaps=gaps,
-        bucket=bucket.astype(np.int64),
-        bucket_lengths=means,
+        tokens=lengths,
+        bucket=bucket_of[lengths],
+        bucket_lengths=bucket_lengths,
+        bucket_of=bucket_of,
         hit=hit,
         dispatcher=dispatcher,
         spread=spread,
@@ -82,10 +82,21 @@ def _sigma(workload: Workload) -> float:
     return math.log(workload.input_tokens_p99 / workload.input_tokens_p50) / NormalDist().inv_cdf(0.99)
 
 
-def _lengths(stream: np.random.Generator, requests: int, workload: Workload) -> Array:
+def _lengths(stream: np.random.Generator, requests: int, workload: Workload) -> Indices:
     normal = stream.standard_normal(requests)
-    lengths: Array = np.maximum(np.rint(workload.input_tokens_p50 * np.exp(_sigma(workload) * normal)), 1.0)
-    return lengths
+    lengths = np.rint(workload.input_tokens_p50 * np.exp(_sigma(workload) * normal))
+    whole: Indices = np.maximum(lengths, 1).astype(np.int64)
+    return whole
+
+
+def _buckets(lengths: Indices) -> tuple[Indices, Array]:
+    """The bucket of every length from 0 to the longest, and the mean length of each bucket. Widths grow with length."""
+    edges = np.unique(np.rint(np.geomspace(lengths.min(), lengths.max() + 1, LENGTH_BUCKETS + 1)))
+    wide = np.clip(np.searchsorted(edges, np.arange(lengths.max() + 1), side="right") - 1, 0, None)
+    used = np.unique(wide[lengths])  # a bucket without inputs joins the one above it
+    bucket_of = np.searchsorted(used, wide).astype(np.int64)
+    bucket = bucket_of[lengths]
+    return bucket_of, np.bincount(bucket, weights=lengths) / np.bincount(bucket)
 
 
 def length_quantile(workload: Workload, percentile: float) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
+
 from cycle_wire.profile import Histogram, MetricValue, Pace, Profile, ProfileRow
 from cycleops.planner import Candidate, HardwareOption
 
