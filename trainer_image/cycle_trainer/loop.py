@@ -8,7 +8,6 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -18,21 +17,11 @@ from cycle_trainer.collective import Collective
 from cycle_trainer.failures import BadInputError
 from cycle_trainer.optimizer import clip_gradients, set_learning_rate
 from cycle_trainer.plan import StepPlan, rate_scale
+from cycle_trainer.progress import Step
 from cycle_trainer.tasks.base import Batch, Task
 from cycle_wire.parts import Precision, Training
 
 PREFETCHED_BATCHES = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One finished optimizer step; ``number`` counts from 1."""
-
-    number: int
-    loss: float
-    learning_rate: float
-    pre_seconds: float
-    compute_seconds: float
 
 
 def steps(

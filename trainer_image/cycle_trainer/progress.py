@@ -2,12 +2,23 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from cycle_trainer.loop import Step
 from cycle_trainer.plan import StepPlan
 from cycle_wire.reports import ProgressReport
 
 EVERY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One finished optimizer step; ``number`` counts from 1."""
+
+    number: int
+    loss: float
+    learning_rate: float
+    pre_seconds: float
+    compute_seconds: float
 
 
 class Progress:
