@@ -4,12 +4,14 @@ from typing import Any
 
 from cycleops.controller.certificate import Certificate
 from cycleops.controller.inbox import Inbox
-from cycleops.controller.kinds import CYCLE_JOB
+from cycleops.controller.kinds import CYCLE_JOB, CYCLE_SERVICE
 from cycleops.controller.kube import Kube
 from cycleops.controller.reconcile import Cycle
 from cycleops.controller.settings import Settings
 from cycleops.controller.store import Store
 from cycleops.job.cycle import JobCycle
+from cycleops.service.cycle import ServiceCycle
+from cycleops.service.settings import ServiceSettings
 
 
 def build_cycles(
@@ -25,4 +27,6 @@ def build_cycles(
         trainer_image=settings.trainer_image,
         server_image=settings.server_image,
     )
-    return {CYCLE_JOB.kind: job}
+    images = ServiceSettings(server_image=settings.server_image, balancer_image=settings.balancer_image)
+    service = ServiceCycle(kube=kube, store=store, settings=images)
+    return {CYCLE_JOB.kind: job, CYCLE_SERVICE.kind: service}

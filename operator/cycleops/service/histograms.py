@@ -22,10 +22,11 @@ TERMS = {
     "post": "cycle_post_seconds",
 }
 _TERM_OF = {metric: term for term, metric in TERMS.items()}
-FAILED = "error"  # value of the label ``outcome`` of requests that were not answered
-# The balancers count every arrival, and every 5xx whoever gave it. Kept like a histogram of one bucket.
+# Counts, kept like a histogram of one bucket. The balancers count every arrival, and every 5xx whoever gave it; the
+# sidecar's count of 5xx is taken when no balancer can be read.
 ARRIVALS: "Series" = ("arrivals", "")
 ERRORS: "Series" = ("errors", "")
+FAILED: "Series" = ("failed", "")
 _ALL = float("inf")
 
 Counts = Mapping[float, float]  # bucket's upper bound in seconds -> requests in that bucket alone
@@ -47,6 +48,8 @@ def parse(text: str) -> dict[Series, dict[float, float]]:
 
 
 def _of_server(family: str, sample: Sample) -> tuple[Series, float] | None:
+    if sample.name == "cycle_requests_total" and "outcome" in sample.labels and sample.labels["code"].startswith("5"):
+        return FAILED, _ALL
     term = _TERM_OF.get(family)
     if term is None or sample.name != f"{family}_bucket":
         return None
@@ -155,8 +158,7 @@ class Window:
         if not self._intervals:
             return None
         counts = total(scrape for _, _, scrape in self._intervals)
-        arrivals, errors = (counts.pop(series, None) for series in (ARRIVALS, ERRORS))
-        failed = counts.pop(("total", FAILED), {})
+        arrivals, errors, failed = (counts.pop(series, {}) for series in (ARRIVALS, ERRORS, FAILED))
         by_term = {term: c for (term, _), c in total({(t, ""): c} for (t, _), c in counts.items()).items()}
         requests = _requests(by_term.get("total", {}))
         if requests == 0:

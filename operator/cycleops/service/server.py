@@ -13,9 +13,9 @@ from cycleops.service.haproxy import POD_PORT, READY_PATH
 from cycleops.service.pods import container, http_probe, pod_template
 from cycleops.service.quantities import size_bytes, threads_of
 
+# From SIGTERM on both containers say that they are not ready, which the balancers see within two checks, and go on
+# answering until no request came for a while; at most so long.
 DRAIN_SECONDS = 20
-# A pod that leaves is known to the balancer within two missed checks; until then it must go on answering.
-LEAVE_SECONDS = 3
 LIVE_PATH = "/v2/health/live"
 _SIDECAR_MEMORY = 160 * 1024 * 1024  # Python, aiohttp and buffers, without the cached answers
 _MODEL_VOLUME = "model"
@@ -114,7 +114,7 @@ def _deployment(
             _sidecar_container(spec, image, sidecar),
         ],
         volumes=volumes,
-        grace_seconds=LEAVE_SECONDS + DRAIN_SECONDS + 5,
+        grace_seconds=DRAIN_SECONDS + 10,
         tolerations=[toleration.to_dict() for toleration in hardware.tolerations or []],
         **placement,
     )
@@ -144,7 +144,6 @@ def _server_container(spec: CycleServiceSpec, hardware: HardwareClassSpec, image
         resources=_resources(hardware),
         startupProbe=http_probe(path=LIVE_PATH, port=POD_PORT, periodSeconds=2, failureThreshold=300, timeoutSeconds=2),
         livenessProbe=http_probe(path=LIVE_PATH, port=POD_PORT, periodSeconds=10, failureThreshold=6, timeoutSeconds=5),
-        lifecycle={"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
     )
 
 
@@ -161,7 +160,6 @@ def _sidecar_container(spec: CycleServiceSpec, image: str, sidecar: SidecarConfi
         readinessProbe=http_probe(
             path=READY_PATH, port=POD_PORT, periodSeconds=2, failureThreshold=2, timeoutSeconds=2
         ),
-        lifecycle={"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
     )
 
 

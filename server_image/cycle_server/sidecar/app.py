@@ -52,6 +52,7 @@ class Sidecar:
         app.add_routes(
             [
                 web.get("/metrics", self._expose),
+                web.get("/metrics/server", self._expose_server),
                 web.get("/v2/health/ready", self._ready),
                 web.post("/v2/models/{model}/infer", self._infer),
                 web.post("/v2/models/{model}/versions/{version}/infer", self._infer),
@@ -66,6 +67,14 @@ class Sidecar:
         self._metrics.size_bytes.set(self._cache.size_bytes)
         self._metrics.entries.set(self._cache.entries)
         return web.Response(body=self._metrics.expose(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def _expose_server(self, _request: web.Request) -> web.Response:
+        """The server's metrics, which listens on the pod's loopback only. The operator reads T's terms here."""
+        try:
+            answer = await self._upstream.send("GET", "/metrics", body=None, headers={})
+        except (ClientError, TimeoutError) as error:
+            return _error(f"the server can't be reached: {error}", status=503)
+        return web.Response(body=answer.body, status=answer.status, headers=dict(answer.headers))
 
     async def _ready(self, request: web.Request) -> web.Response:
         """The server's readiness, unless this process is going down."""

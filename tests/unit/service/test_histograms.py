@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from cycleops.service.histograms import Window, parse, quantile_seconds
 
@@ -20,6 +20,7 @@ class Pod:
         self._registry = registry
         self._request = Histogram("cycle_request_seconds", "T.", ["outcome"], buckets=BOUNDS, registry=registry)
         self._compute = Histogram("cycle_compute_seconds", "Of one batch.", buckets=BOUNDS, registry=registry)
+        self._requests = Counter("cycle_requests", "Answers.", ["outcome", "code"], registry=registry)
         Histogram("unrelated_seconds", "Not ours.", registry=registry).observe(1.0)
 
     def answer(self, seconds: Sequence[float], outcome: str = "miss") -> None:
@@ -27,6 +28,9 @@ class Pod:
             self._request.labels(outcome).observe(value)
             if outcome == "miss":
                 self._compute.observe(value / 2)
+
+    def fail(self, code: int) -> None:
+        self._requests.labels("bypass", str(code)).inc()
 
     def scrape(self) -> dict[tuple[str, str], dict[float, float]]:
         return parse(generate_latest(self._registry).decode())
@@ -49,7 +53,8 @@ def test_a_window_holds_what_happened_in_it_over_all_pods() -> None:
     one.answer([0.015] * 98)
     two.answer([0.045, 0.045])
     two.answer([0.001] * 25, outcome="hit")
-    two.answer([0.001] * 3, outcome="error")
+    for code in (503, 503, 500, 404):
+        two.fail(code)
     window.add({"a": one.scrape(), "b": two.scrape()}, now=15)
     measured = window.measured(percentile=90)
     assert measured is not None

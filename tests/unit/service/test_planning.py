@@ -7,7 +7,6 @@ from cycleops.api.reasons import Reason
 from cycleops.service.evidence import find_evidence
 from cycleops.service.observation import Outcome
 from cycleops.service.planning import Planning, inputs_hash
-
 from tests.unit.service.make import hardware, profile, sources, spec
 
 PROFILES = (profile("fp32", compute_ms=12.0, f1=0.74), profile("int8", compute_ms=4.0, f1=0.735))
