@@ -1,7 +1,7 @@
 """Synthetic profiles, with the shape of real ones: times with a tail, batches cheaper per request than singles."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from cycle_wire.profile import Histogram, MetricValue, Pace, Profile, ProfileRow
 from cycleops.planner import Candidate, HardwareOption
 
 
+@cache
 def histogram(mean_seconds: float, *, cv: float = 0.1, samples: int = 200, seed: int = 0) -> Histogram:
     """Lognormal times with this mean and coefficient of variation."""
     sigma = np.sqrt(np.log1p(cv**2))
@@ -21,14 +22,15 @@ def compute_seconds(base: float, batch: int, length: int) -> float:
     return base * (0.4 + 0.6 * batch * length / 32)
 
 
+@cache
 def profile(
     variant: str = "fp32",
     *,
     base_seconds: float = 0.008,
     accuracy: float = 0.75,
     hardware: str = "cpu-small",
-    batch_sizes: Sequence[int] = (1, 2, 4, 8, 16),
-    lengths: Sequence[int] = (16, 32, 64),
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16),
+    lengths: tuple[int, ...] = (16, 32, 64),
     cv: float = 0.1,
 ) -> Profile:
     rows = [
@@ -79,8 +81,8 @@ def candidate(
     hardware: str = "cpu-small",
     cost_per_hour: float = 0.02,
     maximum_replicas: int | None = None,
-    batch_sizes: Sequence[int] = (1, 2, 4, 8, 16),
-    lengths: Sequence[int] = (16, 32, 64),
+    batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16),
+    lengths: tuple[int, ...] = (16, 32, 64),
 ) -> Candidate:
     return Candidate(
         profile=profile(
