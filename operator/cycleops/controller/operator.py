@@ -88,23 +88,22 @@ class Operator:
         logger.info("drained, %d passes cut off", cut_off)
 
     def observe(self, kind: Kind, *, event: str | None, body: Body) -> None:
-        """Take in a watch event. Events that tell nothing new (echoes of our own writes) wake nobody."""
+        """Take in a watch event. Echoes of our own writes wake only those for whom they are news: other objects."""
         metrics.EVENTS.labels(kind=kind.kind).inc()
+        news = True
         if event == "DELETED":
             self._store.remove(kind, body)
             if kind is CYCLE_JOB:
                 self._inbox.forget(_key(kind, body["metadata"]))
-        elif not self._store.put(kind, body):
-            return
+        else:
+            news = self._store.put(kind, body)
         if self._filled:
-            self._wake(kind, body["metadata"])
-
-    def _wake(self, kind: Kind, metadata: Mapping[str, Any]) -> None:
-        for key in self._keys(kind, metadata):
-            self.queue.add(key)
+            keys = self._keys(kind, body["metadata"]) if news else self._dependents(kind, body["metadata"])
+            for key in keys:
+                self.queue.add(key)
 
     def _keys(self, kind: Kind, metadata: Mapping[str, Any]) -> Iterable[Key]:
-        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        namespace = metadata.get("namespace", "")
         if kind in CHILD_KINDS:
             labels = metadata.get("labels", {})
             for label, owner in ((JOB_LABEL, CYCLE_JOB), (SERVICE_LABEL, CYCLE_SERVICE)):
@@ -113,8 +112,14 @@ class Operator:
             return
         if kind.kind in self._cycles:
             yield _key(kind, metadata)
+        yield from self._dependents(kind, metadata)
+
+    def _dependents(self, kind: Kind, metadata: Mapping[str, Any]) -> Iterable[Key]:
+        """Objects that look at this one without being its owner: a CycleService at its CycleJob and CycleProfiles."""
+        if kind in CHILD_KINDS:
+            return
         for cycle in self._cycles.values():
-            yield from cycle.dependents(kind=kind, namespace=namespace, name=name)
+            yield from cycle.dependents(kind=kind, namespace=metadata.get("namespace", ""), name=metadata["name"])
 
     async def _resync(self) -> None:
         """Compare with full listings, to find deletions that a broken watch missed, and look at everything again."""
