@@ -33,8 +33,12 @@ class Embedded:
     state: State
 
     def stop(self) -> None:
-        """Stop it and wait until all its traces are gone. Raises ClusterError when that takes too long."""
+        """Stop it and wait until all its traces are gone. Raises ClusterError when they aren't."""
         end_keeper(self.state.keeper_pid)
+        state = State.read(self.settings.work)
+        if state and state.keeper_pid == self.state.keeper_pid and state.phase == READY:
+            log = self.settings.work / "keeper.log"
+            raise ClusterError(f"cluster {self.settings.name} did not clear up after itself:\n{log.read_text()}")
 
     def is_running(self) -> bool:
         """Whether its keeper lives and says that it is ready."""

@@ -41,9 +41,15 @@ def attach(settings: Settings, *, pid: int) -> None:
 
 
 def detach(settings: Settings) -> None:
-    """Host side: remove the pair if it is there (it also goes with the namespace)."""
-    if (Path("/sys/class/net") / settings.link).exists():
+    """Host side: remove the pair if it is there. It also goes with the namespace, perhaps at this moment."""
+    link = Path("/sys/class/net") / settings.link
+    if not link.exists():
+        return
+    try:
         run(["ip", "link", "delete", settings.link])
+    except ClusterError:
+        if link.exists():
+            raise
 
 
 def configure_inside(settings: Settings) -> None:
