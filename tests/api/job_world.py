@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+
 from cycle_wire.profile import Histogram, MetricValue, Pace, Profile, ProfileRow
 from cycle_wire.reports import (
     AUDIENCE,
@@ -22,7 +23,6 @@ from cycle_wire.reports import (
 from cycle_wire.training import JobIdentity
 from cycle_wire.variant import VariantManifest
 from cycleops.api.cyclejob import CycleJob
-
 from tests.api.operator_process import OperatorProcess, apply, authority, wait_until
 
 Body = dict[str, Any]

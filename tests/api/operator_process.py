@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,6 +96,11 @@ class OperatorProcess:
     @property
     def report_url(self) -> str:
         return f"https://127.0.0.1:{self.report_port}/v1/report"
+
+    def again(self, name: str, **environment: str) -> "OperatorProcess":
+        """Another process in the place of this one: the same ports, so that running pods find it."""
+        log = self.log.with_name(f"{name}.log")
+        return replace(self, log=log, environment=environment, _process=None)
 
     def start(self, *, wait: bool = True) -> Self:
         environment = {

@@ -161,7 +161,7 @@ CASES = {
     ),
     "a missing claim is waited for, and named": Case(
         [
-            expect("Admitted", "False", "ClaimNotFound", "spec.data.train: there is no PersistentVolumeClaim elsewhere"),
+            expect("Admitted", "False", "ClaimNotFound", "spec.data.train: there is no PersistentVolumeClaim else"),
             expect("Succeeded", "Unknown", "ClaimNotFound"),
             jobs(),
             lambda w: w.claims("elsewhere"),
