@@ -29,7 +29,7 @@ _SCRATCH = ({"name": "tmp", "mountPath": "/tmp"}, {"name": "home", "mountPath": 
 def container(*, name: str, image: str, template: PodTemplate | None, mounts: Sequence[Body], **fields: Any) -> Body:
     """A container with scratch space, ``mounts``, and the template's variables and mounts."""
     own_env: list[Body] = fields.pop("env", [])
-    added = template.to_dict() if template else {}
+    added = _as_stored(template)
     return {
         "name": name,
         "image": image,
@@ -54,7 +54,7 @@ def pod_template(
     **fields: Any,
 ) -> Body:
     """A PodTemplateSpec. ``fields`` are of the pod's spec; the operator's labels win over the template's."""
-    added = template.to_dict() if template else {}
+    added = _as_stored(template)
     spec: Body = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -80,6 +80,21 @@ def pod_template(
         "annotations": {**added.get("annotations", {}), **annotations},
     }
     return {"metadata": metadata, "spec": spec}
+
+
+def _as_stored(template: PodTemplate | None) -> Body:
+    """The template as the API server keeps it: fields that are false by default and said to be false are left out.
+
+    Else each pass would find them missing and write them again.
+    """
+    result: Body = _without_false(template.to_dict()) if template is not None else {}
+    return result
+
+
+def _without_false(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_false(item) for key, item in value.items() if item is not False}
+    return [_without_false(item) for item in value] if isinstance(value, list) else value
 
 
 def http_probe(*, path: str, port: int, **fields: int) -> Body:

@@ -77,10 +77,10 @@ def _sidecar_config(spec: CycleServiceSpec, deployed: Deployed) -> SidecarConfig
 
 
 def _headless(owner: Owner, names: Names) -> Body:
+    """Of ready pods only, which is the default: the API server drops a ``publishNotReadyAddresses: false``."""
     port = {"name": "http", "port": POD_PORT, "targetPort": POD_PORT, "protocol": "TCP"}
     spec = {
         "clusterIP": "None",
-        "publishNotReadyAddresses": False,
         "selector": selector(owner=owner, role=SERVER_ROLE),
         "ports": [port],
     }

@@ -110,7 +110,7 @@ def test_a_users_pod_template_is_added_and_the_operators_labels_win() -> None:
         "serviceAccountName": "reader",
         "env": [{"name": "LEVEL", "value": "1"}],
         "volumes": [{"name": "extra", "emptyDir": {"medium": "Memory"}}],
-        "volumeMounts": [{"name": "extra", "mountPath": "/extra"}],
+        "volumeMounts": [{"name": "extra", "mountPath": "/extra", "readOnly": False}],
         "tolerations": [{"operator": "Exists"}],
     }
     pod = server_pod(spec_=spec(podTemplate=template))
