@@ -57,7 +57,8 @@ class Drain:
             if self._in_flight == 0 and time.monotonic() - quiet_since >= self._quiet_seconds:
                 return
             await asyncio.sleep(POLL_SECONDS)
-        logger.warning("%d requests are still in flight after %.0f s", self._in_flight, self._drain_seconds)
+        if self._in_flight:
+            logger.warning("%d requests are in flight still after %.0f s", self._in_flight, self._drain_seconds)
 
 
 async def serve_until_drained(app: web.Application, *, host: str, port: int, drain: Drain) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from cycle_server.engine.load import LoadedVariant, load_variant
 from cycle_wire.variant import VariantManifest
@@ -40,16 +41,15 @@ class Engine:
         configure_process(threads=threads)
         loaded: LoadedVariant = load_variant(folder, verify=verify)
         self._encoder = loaded.encoder
-        self._tokenizer = loaded.tokenizer
-        self._threads = threads
+        self.tokenizer: Tokenizer = loaded.tokenizer
         self.manifest: VariantManifest = loaded.manifest
         self.maximum_tokens: int = loaded.maximum_tokens
 
     def pre(self, texts: Sequence[str]) -> Tokens:
         """Token ids of each text, truncated; never empty."""
         if len(texts) == 1:
-            return [self._tokenizer.encode(texts[0]).ids or [0]]
-        return [encoding.ids or [0] for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+            return [self.tokenizer.encode(texts[0]).ids or [0]]
+        return [encoding.ids or [0] for encoding in self.tokenizer.encode_batch_fast(list(texts))]
 
     def compute(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
         """Logits float32 (n, classes)."""

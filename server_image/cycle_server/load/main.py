@@ -18,6 +18,7 @@ from cycle_server.load.arrivals import LengthDistribution, poisson, zipf
 from cycle_server.load.report import ALL, LoadReport, Results, quantile_milliseconds, table, term_report
 from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import parse_timing
+from cycle_server.protocol.v2 import infer_request
 from cycle_server.texts import TextSource
 
 logger = logging.getLogger(__name__)
@@ -106,13 +107,13 @@ def make_population(settings: LoadSettings) -> Population:
         raise BadInputError(f"--data: {settings.data} has no rows")
     source = TextSource(texts, tokenizer=tokenizer, seed=settings.seed)
     lengths = random.Random(settings.seed)
-    chosen = []
+    chosen: list[str] = []
     while len(chosen) < settings.distinct:
         try:
             chosen.append(source.take_nearest(settings.lengths.sample(lengths)))
         except LookupError:  # fewer different texts than wanted: the report says how many
             break
-    bodies = [_body(text) for text in chosen]
+    bodies = [infer_request(text) for text in chosen]
     return Population(bodies=bodies, lengths=[source.length_of(text) for text in chosen])
 
 
@@ -127,11 +128,6 @@ def _texts(path: Path, field: str) -> Iterator[str]:
             if field not in record:
                 raise BadInputError(f"--field: {path}, line {number} has no field {field!r}")
             yield str(record[field])
-
-
-def _body(text: str) -> bytes:
-    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}
-    return json.dumps({"inputs": [tensor]}).encode()
 
 
 class _Run:
@@ -201,7 +197,7 @@ async def _until(moment: float) -> None:
     coarse = moment - time.perf_counter() - POLL_SECONDS
     if coarse > 0:
         await asyncio.sleep(coarse)
-    while time.perf_counter() < moment:
+    while time.perf_counter() < moment:  # noqa: ASYNC110 - nothing will tell: it is the clock itself
         await asyncio.sleep(0)
 
 

@@ -90,6 +90,11 @@ def field_path(location: Sequence[str | int]) -> str:
     return path.removeprefix(".") or "body"
 
 
+def infer_request(text: str) -> bytes:
+    """The body of a request for one text."""
+    return to_json({"inputs": [{"name": INPUT_NAME, "shape": [1], "datatype": "BYTES", "data": [text]}]})
+
+
 def infer_response(
     *,
     model_name: str,

@@ -1,0 +1,128 @@
+"""The real server and sidecar as processes: start-up, memory, and what HTTP adds to a paced request."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import ClientError, ClientSession
+
+from cycle_server.process import peak_resident_bytes
+from cycle_server.protocol import v2
+from cycle_server.protocol.timing import HEADER as TIMING_HEADER
+from cycle_server.protocol.timing import TERMS, parse_timing
+from cycle_wire.base import WireModel
+from cycle_wire.profile import Histogram
+from cycle_wire.serving import ServerConfig, SidecarConfig
+
+START_SECONDS = 180.0
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.02
+PACE_SECONDS = 0.02
+WARM_UP_REQUESTS = 20
+MODEL_NAME = "profile"
+
+
+@dataclass(frozen=True)
+class HttpMeasurement:
+    """``overhead``: total less queue, pre, compute and post of a miss. ``cache_hit``: total of a hit."""
+
+    overhead: Histogram
+    cache_hit: Histogram
+    memory_bytes: int
+    startup_seconds: float
+
+
+def measure_http(server: ServerConfig, texts: Sequence[str]) -> HttpMeasurement:
+    """Each text once as a miss, then again as a hit. Raises RuntimeError when a process or an answer isn't right."""
+    return asyncio.run(_measure(server, texts))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+async def _measure(server: ServerConfig, texts: Sequence[str]) -> HttpMeasurement:
+    server = server.model_copy(update={"port": free_port(), "model_name": MODEL_NAME, "drain_seconds": 0})
+    sidecar = SidecarConfig(
+        upstream=f"http://127.0.0.1:{server.port}",
+        port=free_port(),
+        model_digest=server.model_digest,
+        variant=server.variant,
+        drain_seconds=0,
+    )
+    async with (
+        ClientSession() as session,
+        _process("sidecar", sidecar) as sidecar_process,
+        _process("serve", server) as server_process,
+    ):
+        started = time.monotonic()
+        await _ready(session, server.port, [server_process, sidecar_process])
+        startup_seconds = time.monotonic() - started
+        await _ready(session, sidecar.port, [server_process, sidecar_process])
+        url = f"http://127.0.0.1:{sidecar.port}/v2/models/{MODEL_NAME}/infer"
+        overhead = [terms["overhead"] for terms in [await _paced(session, url, t, "miss") for t in texts]]
+        hits = [terms["total"] for terms in [await _paced(session, url, t, "hit") for t in texts]]
+        memory = peak_resident_bytes(server_process.pid) + peak_resident_bytes(sidecar_process.pid)
+    return HttpMeasurement(
+        overhead=Histogram.of(overhead[WARM_UP_REQUESTS:]),
+        cache_hit=Histogram.of(hits[WARM_UP_REQUESTS:]),
+        memory_bytes=memory,
+        startup_seconds=startup_seconds,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _process(command: str, config: WireModel) -> AsyncIterator[Process]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_text(config.to_json(), encoding="utf-8")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cycle_server.cli", command, "--config", str(path)
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def _ready(session: ClientSession, port: int, processes: Sequence[Process]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        for process in processes:
+            if process.returncode is not None:
+                raise RuntimeError(f"process {process.pid} ended with {process.returncode} before it was ready")
+        with contextlib.suppress(ClientError):  # it doesn't listen yet
+            async with session.get(f"http://127.0.0.1:{port}/v2/health/ready") as response:
+                if response.status == 200:
+                    return
+        await asyncio.sleep(POLL_SECONDS)
+    raise RuntimeError(f"the server was not ready after {START_SECONDS:.0f} s")
+
+
+async def _paced(session: ClientSession, url: str, text: str, outcome: str) -> dict[str, float]:
+    """Seconds: total and overhead."""
+    await asyncio.sleep(PACE_SECONDS)
+    started = time.perf_counter()
+    async with session.post(url, data=v2.infer_request(text)) as response:
+        body = await response.read()
+        total = time.perf_counter() - started
+    seen = response.headers.get("X-Cycle-Cache")
+    if response.status != 200 or seen != outcome:
+        raise RuntimeError(f"expected 200 and a {outcome}, got {response.status} and {seen}: {body[:200]!r}")
+    terms = parse_timing(response.headers.get(TIMING_HEADER, ""))
+    return {"total": total, "overhead": total - sum(terms.get(term, 0.0) for term in TERMS)}

@@ -1,0 +1,134 @@
+"""`cycle-server profile`: one Profile per variant, reported as soon as it is made."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from cycle_server.engine.pipeline import Engine
+from cycle_server.errors import BadInputError, BadVariantError
+from cycle_server.process import processor_name
+from cycle_server.profiler.evaluate import check_metrics, evaluate, neighbour_difference, tolerance
+from cycle_server.profiler.http import WARM_UP_REQUESTS, measure_http
+from cycle_server.profiler.measure import measure
+from cycle_server.profiler.rows import Row, read_rows
+from cycle_server.texts import TextSource
+from cycle_wire.profile import Histogram, Profile
+from cycle_wire.reports import FailureReport, ProfileReport
+from cycle_wire.sender import Sender
+from cycle_wire.serving import ProfileVariant, ProfilingConfig, ServerConfig
+
+logger = logging.getLogger(__name__)
+
+HTTP_REQUESTS = 120 + WARM_UP_REQUESTS
+NO_BUDGET_MILLISECONDS = 60_000.0
+
+
+def profile(config: ProfilingConfig) -> int:
+    """Exit code 0. Raises BadInputError after having reported it."""
+    sender = Sender(target=config.report, job=config.job)
+    try:
+        check_metrics(config.evaluation.metrics)
+        rows = read_rows(
+            Path(config.evaluation_path), fields=config.fields, maximum_rows=config.evaluation.maximum_rows
+        )
+        for variant in config.variants:
+            started = time.monotonic()
+            made = profile_variant(config, variant, rows)
+            sender.post(ProfileReport(profile=made))
+            logger.info("%s: %.0f s, %s", variant.variant.name, time.monotonic() - started, summary(made))
+    except BadInputError as error:
+        sender.post(FailureReport(reason=error.reason, message=str(error)[:2000], field=error.field))
+        sender.flush()
+        raise
+    sender.flush()
+    return 0
+
+
+def profile_variant(config: ProfilingConfig, variant: ProfileVariant, rows: Sequence[Row]) -> Profile:
+    engine = Engine(Path(variant.path), threads=config.threads)
+    manifest = engine.manifest
+    if manifest.variant.name != variant.variant.name or manifest.model_digest != config.model_digest:
+        raise BadVariantError(
+            f"{variant.path} holds {manifest.variant.name} of {manifest.model_digest}, "
+            f"not {variant.variant.name} of {config.model_digest}"
+        )
+    texts = [row.text for row in rows]
+    metrics = evaluate(engine, rows, metrics=config.evaluation.metrics)
+    difference = neighbour_difference(engine, texts)
+    measured = measure(
+        engine,
+        TextSource(texts, tokenizer=engine.tokenizer, seed=0),
+        batch_sizes=sorted(set(config.batch_sizes)),
+        sequence_lengths=sorted(set(config.sequence_lengths)),
+    )
+    server = ServerConfig(
+        model_name="profile",
+        variant_path=variant.path,
+        model_digest=config.model_digest,
+        variant=variant.variant.name,
+        maximum_batch_size=max(config.batch_sizes),
+        budget_milliseconds=NO_BUDGET_MILLISECONDS,
+        threads=config.threads,
+        warmup_sequence_lengths=sorted(set(config.sequence_lengths)),
+    )
+    http = measure_http(server, _different(texts, HTTP_REQUESTS))
+    return Profile(
+        model_digest=config.model_digest,
+        variant=variant.variant.name,
+        hardware_class=config.hardware_class,
+        hardware_class_hash=config.hardware_class_hash,
+        image=config.image,
+        server_settings_hash=settings_hash(threads=config.threads),
+        rows=measured,
+        overhead=http.overhead,
+        cache_hit=http.cache_hit,
+        metrics=metrics,
+        parameters=manifest.parameters,
+        size_bytes=manifest.size_bytes,
+        sparsity=manifest.sparsity,
+        memory_bytes=http.memory_bytes,
+        startup_seconds=http.startup_seconds,
+        batch_invariant=difference <= tolerance(manifest.variant.precision),
+        neighbour_difference=difference,
+        threads=config.threads,
+        processor=processor_name()[:256],
+        measured_at=datetime.now(UTC),
+    )
+
+
+def settings_hash(*, threads: int) -> str:
+    """Of what the server's speed and answers depend on beside variant, class and image."""
+    settings = {"threads": threads, "server": version("cycle-server")}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def summary(made: Profile) -> str:
+    """One line for people."""
+    metrics = ", ".join(f"{metric.name} {metric.value:.4f}" for metric in made.metrics)
+    compute = ", ".join(
+        f"{row.batch_size}x{row.sequence_length} {row.compute.quantile_seconds(0.5) * 1000:.1f}"
+        for row in made.rows
+        if row.pace == "Saturated"
+    )
+    overhead, hit = made.overhead, made.cache_hit
+    return (
+        f"{metrics}; compute p50 ms: {compute}; "
+        f"overhead p50/p99 {_milliseconds(overhead, 0.5)}/{_milliseconds(overhead, 0.99)} ms; "
+        f"hit p50/p99 {_milliseconds(hit, 0.5)}/{_milliseconds(hit, 0.99)} ms; {made.memory_bytes / 1e6:.0f} MB; "
+        f"start {made.startup_seconds:.1f} s; neighbours change {made.neighbour_difference:.1e}"
+    )
+
+
+def _milliseconds(histogram: Histogram, q: float) -> str:
+    return f"{histogram.quantile_seconds(q) * 1000:.2f}"
+
+
+def _different(texts: Sequence[str], count: int) -> list[str]:
+    """``count`` different texts; with too few, numbered ones."""
+    unique = list(dict.fromkeys(texts))[:count]
+    return unique + [f"{unique[i % len(unique)]} {i}" for i in range(count - len(unique))]

@@ -1,0 +1,95 @@
+"""Times of pre, compute and post at each (batch size, sequence length), saturated and paced.
+
+Cells are visited in turns, not one after the other, so that a disturbance of the machine falls on all of them alike.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cycle_server.engine.pipeline import Engine
+from cycle_server.protocol import v2
+from cycle_server.texts import TextSource
+from cycle_wire.profile import Histogram, Pace, ProfileRow
+
+MINIMUM_SAMPLES = 20
+MAXIMUM_SAMPLES = {Pace.SATURATED: 150, Pace.PACED: 60}
+CELL_SECONDS = {Pace.SATURATED: 0.4, Pace.PACED: 0.9}  # more when MINIMUM_SAMPLES need it
+PAUSE_SECONDS = {Pace.SATURATED: 0.0, Pace.PACED: 0.012}
+TEXTS_PER_CELL = 64
+
+
+@dataclass
+class _Cell:
+    batch_size: int
+    sequence_length: int
+    texts: list[str]
+    target: int = MINIMUM_SAMPLES
+    pre: list[float] = field(default_factory=list)
+    compute: list[float] = field(default_factory=list)
+    post: list[float] = field(default_factory=list)
+
+    def row(self, pace: Pace) -> ProfileRow:
+        return ProfileRow(
+            batch_size=self.batch_size,
+            sequence_length=self.sequence_length,
+            pace=pace,
+            pre=Histogram.of(self.pre),
+            compute=Histogram.of(self.compute),
+            post=Histogram.of(self.post),
+        )
+
+
+def measure(
+    engine: Engine, source: TextSource, *, batch_sizes: Sequence[int], sequence_lengths: Sequence[int]
+) -> list[ProfileRow]:
+    """Rows for each pace, batch size and length; lengths beyond the model's are measured at its longest."""
+    texts = {length: [source.take(length) for _ in range(TEXTS_PER_CELL)] for length in set(sequence_lengths)}
+    return [
+        row
+        for pace in (Pace.SATURATED, Pace.PACED)
+        for row in _measure_pace(engine, pace, [_Cell(b, n, texts[n]) for n in sequence_lengths for b in batch_sizes])
+    ]
+
+
+def _measure_pace(engine: Engine, pace: Pace, cells: list[_Cell]) -> list[ProfileRow]:
+    for cell in cells:  # warm-up, and how many samples there is time for
+        started = time.perf_counter()
+        _sample(engine, cell, 0)
+        seconds = time.perf_counter() - started + PAUSE_SECONDS[pace]
+        cell.target = min(max(int(CELL_SECONDS[pace] / seconds), MINIMUM_SAMPLES), MAXIMUM_SAMPLES[pace])
+        cell.pre, cell.compute, cell.post = [], [], []
+    for turn in range(max(cell.target for cell in cells)):
+        for cell in cells:
+            if len(cell.compute) < cell.target:
+                if PAUSE_SECONDS[pace]:
+                    time.sleep(PAUSE_SECONDS[pace])
+                _sample(engine, cell, turn)
+    return [cell.row(pace) for cell in cells]
+
+
+def _sample(engine: Engine, cell: _Cell, turn: int) -> None:
+    """One batch; pre and post of one request of it, as the server does them."""
+    chosen = [cell.texts[(turn + i) % len(cell.texts)] for i in range(cell.batch_size)]
+    body = v2.infer_request(chosen[0])
+    started = time.perf_counter()
+    request = v2.parse_infer(body)
+    first = engine.pre(request.texts)
+    cell.pre.append(time.perf_counter() - started)
+
+    tokens = first + (engine.pre(chosen[1:]) if len(chosen) > 1 else [])
+    started = time.perf_counter()
+    logits = engine.compute(tokens)
+    cell.compute.append(time.perf_counter() - started)
+
+    started = time.perf_counter()
+    answers = engine.post(logits[:1])
+    v2.infer_response(
+        model_name="profile",
+        model_version="profile",
+        request=request,
+        labels=answers.labels,
+        probability=answers.probability,
+        probabilities=[],
+    )
+    cell.post.append(time.perf_counter() - started)
