@@ -127,6 +127,12 @@ class Evaluator:
         )
         return float(by_bucket[self.draws.bucket_of[tokens]].mean())
 
+    def single_seconds(self, prepared: Prepared) -> float:
+        """Mean compute of one request alone, on a lightly loaded server."""
+        lengths = self.draws.bucket_lengths
+        by_bucket = prepared.times.mean_compute_seconds(batch_size=1, lengths=lengths, heavy=0.0)
+        return float(by_bucket[self.draws.bucket].mean())
+
     def load(self, prepared: Prepared, batch_size: int, replicas: int) -> float:
         """The rate as a share of what so many replicas carry with full batches."""
         return self.miss_rate_per_second * self.batch_seconds(prepared, batch_size) / batch_size / replicas
@@ -153,10 +159,7 @@ class Evaluator:
 
     def _heaviness(self, prepared: Prepared, replicas: int) -> float:
         """By the busy share without batching: batching only lowers it."""
-        lengths = self.draws.bucket_lengths
-        single = prepared.times.mean_compute_seconds(batch_size=1, lengths=lengths, heavy=0.0)
-        mean = float(single[self.draws.bucket].mean())
-        return heaviness(self.miss_rate_per_second * mean / replicas)
+        return heaviness(self.miss_rate_per_second * self.single_seconds(prepared) / replicas)
 
     def _station(self, prepared: Prepared, heavy: float) -> Station:
         key = (prepared.key, heavy)

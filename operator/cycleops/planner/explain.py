@@ -26,7 +26,7 @@ def above_capacity(problem: Problem, evaluator: Evaluator, prepared: Prepared, b
 
 
 def out_of_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, most: int) -> Rejected:
-    delay = delays_seconds(problem, batch_size)[0]
+    delay = delays_seconds(problem, evaluator, prepared, batch_size)[0]
     prediction = evaluator.predict(prepared, Choice(batch_size=batch_size, delay_seconds=delay, replicas=most))
     message = (
         f"with {replicas_text(most)}, the most allowed, p{problem.budget.percentile:g} is "

@@ -136,18 +136,18 @@ class Settings:
     which no profile contains. The default is an assumption, not a measurement of your cluster.
     ``maximum_utilization``: most that the rate may be of what full batches carry. Near 1 a small error of the profile
     is a large one of the wait, and a finite simulation says nothing.
-    ``delay_budget_share``: the one batching delay tried besides 0, as a share of the latency budget.
+    ``delay_share``: the one batching delay tried besides 0, as a share of the mean compute of one request.
     """
 
     requests: int = 20_000
     dispatchers: int = 2
     balancer_overhead_seconds: float = 0.001
     maximum_utilization: float = 0.8
-    delay_budget_share: float = 0.05
+    delay_share: float = 0.5
 
     def __post_init__(self) -> None:
         _check(self.requests >= 1_000, "requests must be 1,000 or more")
         _check(self.dispatchers >= 1, "dispatchers must be 1 or more")
         _check(0 < self.maximum_utilization < 1, "maximum_utilization must be between 0 and 1")
         _check(self.balancer_overhead_seconds >= 0, "balancer_overhead_seconds must be 0 or more")
-        _check(0 <= self.delay_budget_share < 1, "delay_budget_share must be at least 0 and below 1")
+        _check(self.delay_share >= 0, "delay_share must be 0 or more")

@@ -106,11 +106,14 @@ def batch_sizes(problem: Problem, prepared: Prepared) -> Sequence[int]:
     return prepared.times.batch_sizes if problem.pinned.batch_size is None else (problem.pinned.batch_size,)
 
 
-def delays_seconds(problem: Problem, batch_size: int) -> Sequence[float]:
-    """0 first: a delay costs latency at light load, and pays only where it is needed to fill batches."""
+def delays_seconds(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int) -> Sequence[float]:
+    """0 first: a delay costs latency at light load, and pays only where it is needed to fill batches.
+
+    The other does not depend on the budget, so that a tighter budget can't find what a looser one does not.
+    """
     if problem.pinned.delay_milliseconds is not None:
         return (problem.pinned.delay_milliseconds / 1000,)
-    share = problem.settings.delay_budget_share
+    share = problem.settings.delay_share
     if batch_size == 1 or share == 0:
         return (0.0,)
-    return (0.0, share * problem.budget.latency_milliseconds / 1000)
+    return (0.0, round(share * evaluator.single_seconds(prepared), 4))

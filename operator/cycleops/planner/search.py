@@ -13,6 +13,9 @@ from cycleops.planner.option import Option, cost_of
 from cycleops.planner.prepare import Problem, batch_sizes, delays_seconds, prepare, rejection
 from cycleops.planner.result import Rejected, RejectReason
 
+# A delay fills batches. Below this busy share there is little to gain by that, and each request would wait longer.
+DELAY_PAYS_FROM = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
@@ -93,32 +96,47 @@ def first_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, b
 def _size(
     problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, start: int, limit: float | None
 ) -> Option | Rejected:
-    """``limit``: the cost above which it can't win any more."""
+    """``limit``: the cost above which it can't win any more.
+
+    More replicas never make T longer, so when the most fail, all do; else the fewest are found by steps that double,
+    then halve.
+    """
     most = problem.replica_bounds(prepared.candidate)[1]
     if start > most:
         return explain.above_capacity(problem, evaluator, prepared, batch_size, most)
-    failed, replicas = start - 1, start
-    best: Option | None = None
-    while best is None and replicas <= most:
-        if limit is not None and cost_of(prepared, replicas) > limit:
-            return explain.too_dear(evaluator, prepared, batch_size, replicas, limit)
-        best = _hold(problem, evaluator, prepared, batch_size, replicas)
-        if best is None:
-            failed, replicas = replicas, min(replicas + max(1, replicas // 8), most) if replicas < most else most + 1
+    top = min(most, _affordable(prepared, limit, most))
+    if start > top:
+        return explain.too_dear(evaluator, prepared, batch_size, start, limit or 0.0)
+    best = _hold(problem, evaluator, prepared, batch_size, start)
+    if best is not None or start == top:
+        failed = start
+    else:
+        failed, best = start, _hold(problem, evaluator, prepared, batch_size, top)
     if best is None:
+        if top < most:
+            return explain.too_dear(evaluator, prepared, batch_size, top + 1, limit or 0.0)
         return explain.out_of_replicas(problem, evaluator, prepared, batch_size, most)
-    while best.choice.replicas - failed > 1:  # only after steps larger than one
-        middle = (failed + best.choice.replicas) // 2
-        found = _hold(problem, evaluator, prepared, batch_size, middle)
-        best, failed = (found, failed) if found else (best, middle)
+    step = 1
+    while best.choice.replicas - failed > 1:
+        replicas = min(failed + step, (failed + best.choice.replicas) // 2)
+        found = _hold(problem, evaluator, prepared, batch_size, replicas)
+        best, failed, step = (best, replicas, 2 * step) if found is None else (found, failed, step)
     return best
+
+
+def _affordable(prepared: Prepared, limit: float | None, most: int) -> int:
+    """Replicas that cost no more than the limit."""
+    cost = prepared.candidate.hardware.cost_per_hour
+    return most if limit is None or cost == 0 else min(most, int(limit / cost + 1e-6))
 
 
 def _hold(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int) -> Option | None:
     """The option with the first delay that holds the budget at this number of replicas."""
-    for delay in delays_seconds(problem, batch_size):
+    for delay in delays_seconds(problem, evaluator, prepared, batch_size):
         choice = Choice(batch_size=batch_size, delay_seconds=delay, replicas=replicas)
         prediction = evaluator.predict(prepared, choice)
         if prediction.sized_at_ms <= problem.budget.latency_milliseconds:
             return Option(prepared=prepared, choice=choice, prediction=prediction)
+        if prediction.utilization < DELAY_PAYS_FROM:
+            break
     return None
