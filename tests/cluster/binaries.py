@@ -63,6 +63,8 @@ ALL_MODULES = (
     Module(name="actionlint", packages=("github.com/rhysd/actionlint/cmd/actionlint",), binaries=("actionlint",)),
 )  # fmt: skip
 
+CHECKERS = ("actionlint",)  # programs of `make verify` that no cluster needs
+
 
 def module_named(name: str) -> Module:
     """The module of that name; KeyError if there is none."""
@@ -76,11 +78,11 @@ def binary(name: str) -> Path:
 
 
 def build_all() -> Path:
-    """Build what the cache lacks; returns one folder with links to every program, for a PATH.
+    """Build what the cache lacks; returns one folder with links to what a cluster needs, for a PATH.
 
     The folder is named after the whole set, so two checkouts with other pins don't share one.
     """
-    folders = [(module, build(module)) for module in ALL_MODULES]
+    folders = [(module, build(module)) for module in ALL_MODULES if module.name not in CHECKERS]
     target = cache_folder("bin", "set-" + content_hash([str(folder) for _, folder in folders]))
     for module, folder in folders:
         for name in module.binaries:

@@ -15,7 +15,7 @@ class KubectlError(RuntimeError):
     """kubectl exited non-zero; the message is its standard error."""
 
 
-class WaitTimeout(AssertionError):
+class WaitTimeout(AssertionError):  # noqa: N818 (it reads as what happened)
     """An object did not get into the awaited state in time; the message shows its last state."""
 
 
