@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cycle_wire.reports import Message, ProgressReport
-
 from cycleops.controller.queue import Key
 
 _REMEMBERED_PODS = 20_000

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from cycle_wire.reports import AUDIENCE, ProgressReport, Report
 from pydantic import ValidationError
 
+from cycle_wire.reports import AUDIENCE, ProgressReport, Report
 from cycleops.controller import metrics
 from cycleops.controller.inbox import Inbox
 from cycleops.controller.kinds import CYCLE_JOB, JOB_LABEL, POD, TOKEN_REVIEW

@@ -4,7 +4,6 @@ from decimal import ROUND_FLOOR, Decimal
 
 from cycle_wire.serving import ProfileVariant, ProfilingConfig
 from cycle_wire.training import JobIdentity, ReportTarget, TrainingConfig, World
-
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
 from cycleops.api.uri import parse_uri

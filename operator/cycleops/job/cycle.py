@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cycle_wire.reports import ProfileReport
-
 from cycleops.api.cycleprofile import CycleProfileSpec
 from cycleops.controller.apply import Problem
 from cycleops.controller.children import child_labels

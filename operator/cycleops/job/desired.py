@@ -4,7 +4,6 @@ import base64
 from typing import Any
 
 from cycle_wire.reports import EXIT_BAD_INPUT
-
 from cycleops.api.cyclejob import CleanPodPolicy
 from cycleops.controller.children import child_labels, child_metadata
 from cycleops.controller.kinds import CONFIG_MAP, CYCLE_JOB, JOB, JOB_LABEL, ROLE_LABEL, SECRET, SERVICE, Kind

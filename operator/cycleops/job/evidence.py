@@ -17,7 +17,6 @@ from cycle_wire.reports import (
     VariantReport,
     WorldReport,
 )
-
 from cycleops.api.cyclejob import CycleJobSpec
 from cycleops.api.cyclejob_status import (
     Baselines,

@@ -6,7 +6,6 @@ from typing import Any
 
 from cycle_wire.reports import AUDIENCE
 from cycle_wire.training import ReportTarget
-
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.pods import PodTemplate
 from cycleops.api.uri import MOUNT_ROOT

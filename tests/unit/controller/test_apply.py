@@ -4,12 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cycleops.controller.apply import merge_patch, operations
 from cycleops.controller.difference import first_difference
 from cycleops.controller.kinds import CONFIG_MAP, JOB, SECRET, SERVICE, Kind
 from cycleops.controller.store import Facts, Store
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def body(kind: Kind, name: str = "x", **fields: Any) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The queue's rules, under random use: a key is never worked on twice at once, never lost, and waits at most once."""
 
 import pytest
-from cycleops.controller.schedule import LAST_RETRY_SECONDS, Schedule, retry_delay_seconds
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from cycleops.controller.schedule import LAST_RETRY_SECONDS, Schedule, retry_delay_seconds
 
 KEYS = st.sampled_from(["a", "b", "c"])
 DELAYS = st.floats(min_value=0.0, max_value=100.0)

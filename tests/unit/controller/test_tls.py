@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+
 from cycleops.controller.tls import new_identity
 
 NOW = dt.datetime.now(dt.UTC)
