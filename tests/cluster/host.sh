@@ -7,6 +7,7 @@ packages=(
   iptables conntrack iproute2 util-linux procps      # their network and namespaces
   mmdebstrap debian-archive-keyring buildah skopeo   # images
   openssl ca-certificates                            # certificates
+  haproxy                                            # unit tests of the balancer run a real one
 )
 
 # Image builds use the sources that apt has here, so it must have fetched their lists.
