@@ -33,7 +33,7 @@ IMAGES = (
     Image(name="server", dockerfile="server_image/Dockerfile", parent="base"),
     Image(name="balancer", dockerfile="images/balancer/Dockerfile", parent=debian.TRIXIE, suite=debian.TRIXIE),
     Image(name="operator", dockerfile="operator/Dockerfile", parent=debian.BOOKWORM),
-    Image(name="demo-data", dockerfile="examples/demo_data/Dockerfile", parent="trainer"),
+    Image(name="demo-data", dockerfile="examples/demo_data/Dockerfile", parent="base"),
 )
 _BY_NAME = {image.name: image for image in IMAGES}
 ALL_NAMES = tuple(_BY_NAME)
