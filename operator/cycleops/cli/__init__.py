@@ -1,0 +1,1 @@
+"""The command line: ``cycleops plan`` on a laptop, ``cycleops crds`` and ``cycleops operator`` in images."""

@@ -1,0 +1,78 @@
+"""``cycleops plan``: the operator's own question to the planner, from files."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from cycleops.api.conditions import ServiceCondition
+from cycleops.api.cycleprofile import CycleProfile
+from cycleops.api.cycleservice import CycleService, CycleServiceSpec
+from cycleops.api.cycleservice_status import ServedModel
+from cycleops.api.hardwareclass import HardwareClass, HardwareClassSpec
+from cycleops.api.reasons import Reason
+from cycleops.cli.files import BadInputError, newest_profiles, of_kind
+from cycleops.cli.table import show
+from cycleops.cli.what_if import changed
+from cycleops.planner import to_dict
+from cycleops.service.evidence import Evidence
+from cycleops.service.finding import Finding
+from cycleops.service.question import ask
+
+__all__ = ["BadInputError", "run"]
+
+
+def run(
+    *,
+    service_file: Path,
+    profiles: Path,
+    hardware: Path | None,
+    what_if: str,
+    json_file: Path | None,
+    plot: Path | None,
+    console: Console | None = None,
+) -> bool:
+    """True when there is a plan. Raises BadInputError."""
+    service = _only_service(service_file)
+    spec = changed(service.spec, what_if)
+    places = [service_file, profiles, *([hardware] if hardware else [])]
+    classes = _classes(spec, places)
+    digest = spec.model.digest
+    found = newest_profiles(of_kind(CycleProfile, profiles), hardware=list(classes), digest=digest)
+    rate = float(spec.traffic.requests_per_second)
+    try:
+        result = ask(spec=spec, evidence=_evidence(found), classes=classes, requests_per_second=rate)
+    except ValueError as error:  # what the API server would have refused
+        raise BadInputError(f"the spec can't be planned: {error}") from error
+    show(result, spec=spec, name=service.metadata.name, console=console or Console())
+    if json_file is not None:
+        content = {"service": service.metadata.name, "whatIf": what_if or None, **to_dict(result)}
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(content, indent=2) + "\n")
+    if plot is not None:
+        from cycleops.cli.plots import pareto
+
+        pareto(result, latency_milliseconds=float(spec.budget.latency.milliseconds), path=plot)
+    return result.feasible
+
+
+def _only_service(file: Path) -> CycleService:
+    services = of_kind(CycleService, file)
+    if len(services) != 1:
+        raise BadInputError(f"{file} has {len(services)} CycleServices; exactly one is needed")
+    return services[0]
+
+
+def _classes(spec: CycleServiceSpec, places: list[Path]) -> dict[str, HardwareClassSpec]:
+    known = {one.metadata.name: one.spec for one in of_kind(HardwareClass, *places)}
+    missing = [name for name in spec.hardware if name not in known]
+    if missing:
+        raise BadInputError(f"no HardwareClass {', '.join(missing)} in the files: give one with --hardware")
+    return {name: known[name] for name in spec.hardware}
+
+
+def _evidence(profiles: tuple[CycleProfile, ...]) -> Evidence:
+    """What the operator would have found in the cluster."""
+    digest = profiles[0].spec.model_digest
+    finding = Finding(ServiceCondition.MODEL_READY, True, Reason.MODEL_PINNED, "from files")
+    return Evidence(finding, ServedModel(uri="", digest=digest), profiles)

@@ -1,0 +1,72 @@
+"""The Pareto frontier as a file; the suffix says which kind. Needs the extra ``plot``."""
+
+from pathlib import Path
+
+from cycleops.cli.files import BadInputError
+from cycleops.planner import FrontierPoint, PlanResult
+
+STATIC = {".png", ".svg"}
+
+
+def pareto(result: PlanResult, *, latency_milliseconds: float, path: Path) -> None:
+    """p99 against accuracy, cost as text; hollow where the budget is not met. Raises BadInputError."""
+    if path.suffix not in {*STATIC, ".html"}:
+        raise BadInputError(f"--plot {path} must end in .html, .png or .svg")
+    if not result.frontier:
+        raise BadInputError("there is nothing to plot: no candidate was fit to be simulated")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if path.suffix == ".html":
+            _page(result.frontier, latency_milliseconds, path)
+        else:
+            _picture(result.frontier, latency_milliseconds, path)
+    except ImportError as error:
+        raise BadInputError(f"--plot needs {error.name}: pip install 'cycleops[plot]'") from error
+
+
+def _text(point: FrontierPoint) -> str:
+    return f"{point.variant} b{point.batch_size} x{point.replicas} ({point.cost_per_hour:g}/h)"
+
+
+def _accuracy(point: FrontierPoint) -> float:
+    return 0.0 if point.accuracy is None else point.accuracy
+
+
+def _picture(points: tuple[FrontierPoint, ...], latency_milliseconds: float, path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for point in points:
+        face = "tab:blue" if point.meets_budget else "none"
+        axes.scatter(point.p99_ms, _accuracy(point), edgecolors="tab:blue", facecolors=face)
+        axes.annotate(
+            _text(point), (point.p99_ms, _accuracy(point)), textcoords="offset points", xytext=(5, 4), fontsize=8
+        )
+    axes.axvline(latency_milliseconds, color="tab:red", linestyle="--", label=f"budget {latency_milliseconds:g} ms")
+    axes.set(xlabel="predicted p99 of T (ms)", ylabel="accuracy metric", title="Pareto frontier")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _page(points: tuple[FrontierPoint, ...], latency_milliseconds: float, path: Path) -> None:
+    import plotly.graph_objects as go
+
+    symbols = ["circle" if point.meets_budget else "circle-open" for point in points]
+    figure = go.Figure(
+        go.Scatter(
+            x=[point.p99_ms for point in points],
+            y=[_accuracy(point) for point in points],
+            text=[_text(point) for point in points],
+            mode="markers+text",
+            textposition="top center",
+            marker={"symbol": symbols, "size": 10},
+        )
+    )
+    figure.add_vline(x=latency_milliseconds, line_dash="dash", annotation_text="budget")
+    figure.update_layout(title="Pareto frontier", xaxis_title="predicted p99 of T (ms)", yaxis_title="accuracy metric")
+    figure.write_html(path, include_plotlyjs=True)

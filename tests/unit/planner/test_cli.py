@@ -1,0 +1,126 @@
+"""``cycleops plan`` on files, as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from cycleops.cli.main import app
+from tests.unit.planner.profiles import profile
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+VARIANTS = (("fp32", 0.008, 0.75), ("bf16", 0.005, 0.749), ("int8", 0.004, 0.745), ("pruned30-int8", 0.003, 0.72))
+
+
+@pytest.fixture
+def profiles(tmp_path: Path) -> Path:
+    """Two profiles in a file of their own, two as a list in JSON."""
+    folder = tmp_path / "profiles"
+    folder.mkdir()
+    items = [
+        {
+            "apiVersion": "cycleops.dev/v1alpha1",
+            "kind": "CycleProfile",
+            "metadata": {"name": f"p-{name}", "namespace": "demo"},
+            "spec": profile(name, base_seconds=seconds, accuracy=accuracy, batch_sizes=(1, 8)).to_dict(),
+        }
+        for name, seconds, accuracy in VARIANTS
+    ]
+    for item in items[:2]:
+        (folder / f"{item['metadata']['name']}.yaml").write_text(yaml.safe_dump(item))  # type: ignore[index]
+    (folder / "rest.json").write_text(json.dumps({"kind": "List", "items": items[2:]}))
+    return folder
+
+
+def invoke(profiles: Path, *more: str, hardware: Path | None = None) -> Result:
+    arguments = ["plan", "-f", str(EXAMPLES / "cycleservice.yaml"), "--profiles", str(profiles)]
+    arguments += ["--hardware", str(hardware or EXAMPLES / "hardwareclass.yaml")]
+    return CliRunner().invoke(app, [*arguments, *more], env={"COLUMNS": "160"})
+
+
+def test_the_example_is_planned(profiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out/plan.json"
+    result = invoke(profiles, "--json", str(out))
+    assert result.exit_code == 0, result.output
+    assert "Plan" in result.output
+    assert "BelowAccuracyFloor" in result.output
+    content = json.loads(out.read_text())
+    assert content["feasible"] is True
+    assert content["plan"]["variant"] == "fp32"
+    assert content["plan"]["predicted"]["p99_ms"] < 80
+
+
+def test_what_if(profiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "plan.json"
+    result = invoke(profiles, "--what-if", "rate=30x,p95=40ms", "--json", str(out))
+    assert result.exit_code == 0, result.output
+    assert "p95 of T within 40 ms; 600 requests/s" in result.output
+    content = json.loads(out.read_text())
+    assert content["plan"]["predicted"]["percentile"] == 95
+    assert content["plan"]["replicas"] > 1
+
+
+def test_infeasible_says_the_nearest_and_exits_with_1(profiles: Path) -> None:
+    result = invoke(profiles, "--what-if", "p99=8ms")
+    assert result.exit_code == 1
+    assert "Nearest feasible" in result.output
+    assert "LatencyFloor" in result.output
+
+
+@pytest.mark.parametrize("suffix", [".html", ".png"])
+def test_plot(profiles: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"pareto{suffix}"
+    assert invoke(profiles, "--plot", str(path)).exit_code == 0
+    head = path.read_bytes()[:200]
+    assert head.startswith(b"\x89PNG") if suffix == ".png" else b"<html" in head
+
+
+@pytest.mark.parametrize(
+    ("what_if", "word"),
+    [
+        ("speed=2x", "speed"),
+        ("rate", "name=number"),
+        ("rate=fast", "name=number"),
+        ("rate=5ms", "rate"),
+        ("p999=50ms", "percentile"),
+        ("replicas=0", "replicas"),
+    ],
+)
+def test_what_if_that_is_not_understood_is_named(profiles: Path, what_if: str, word: str) -> None:
+    result = invoke(profiles, "--what-if", what_if)
+    assert result.exit_code == 2
+    assert word in result.output
+
+
+def test_bad_files_are_named(profiles: Path, tmp_path: Path) -> None:
+    (profiles / "broken.yaml").write_text("kind: [")
+    assert "broken.yaml" in invoke(profiles).output
+    (profiles / "broken.yaml").unlink()
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("")
+    missing = invoke(profiles, hardware=empty)
+    assert missing.exit_code == 2
+    assert "cpu-small" in missing.output
+    item = yaml.safe_load((profiles / "p-fp32.yaml").read_text())
+    item["spec"]["threads"] = 0
+    (profiles / "p-fp32.yaml").write_text(yaml.safe_dump(item))
+    wrong = invoke(profiles)
+    assert wrong.exit_code == 2
+    assert "spec.threads" in wrong.output
+
+
+def test_profiles_of_two_models_are_not_mixed(profiles: Path) -> None:
+    item = yaml.safe_load((profiles / "p-fp32.yaml").read_text())
+    item["spec"]["modelDigest"] = "sha256:" + "1" * 64
+    (profiles / "other.yaml").write_text(yaml.safe_dump(item))
+    result = invoke(profiles)
+    assert result.exit_code == 2
+    assert "2 models" in result.output
+
+
+def test_crds_are_written(tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["crds", str(tmp_path)]).exit_code == 0
+    assert len(list(tmp_path.glob("*.yaml"))) == 4
+    assert CliRunner().invoke(app, ["crds", str(tmp_path), "--check"]).exit_code == 0
