@@ -41,11 +41,14 @@ class Drain:
     def __exit__(self, *_: object) -> None:
         self._in_flight -= 1
 
+    def begin(self) -> None:
+        self._asked.set()
+
     def listen(self) -> None:
-        """Drain at SIGTERM or SIGINT."""
+        """Begin at SIGTERM or SIGINT."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._asked.set)
+            loop.add_signal_handler(number, self.begin)
 
     async def finished(self) -> None:
         """Returns when a signal has come and nothing is in flight or expected, or the time is over."""

@@ -1,0 +1,128 @@
+"""The batching policy, as properties of every decision."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cycle_server.batching.cost import Cost, fit
+from cycle_server.batching.policy import Limits, Waiting, decide, expected_finish
+
+NOW = 100.0
+
+
+@st.composite
+def waiting_lists(draw: st.DrawFn, *, maximum_batch_size: int) -> list[Waiting]:
+    pieces = []
+    for _ in range(draw(st.integers(0, 12))):
+        arrival = NOW - draw(st.floats(0, 0.5))
+        texts = draw(st.integers(1, maximum_batch_size))
+        tokens = texts * draw(st.integers(1, 128))
+        pieces.append(Waiting(texts=texts, tokens=tokens, arrival=arrival, deadline=arrival + draw(st.floats(0, 2))))
+    return pieces
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[list[Waiting], Limits, Cost]:
+    size = draw(st.integers(1, 16))
+    limits = Limits(maximum_batch_size=size, maximum_delay_seconds=draw(st.sampled_from([0.0, 0.002, 0.05])))
+    cost = Cost(fixed_seconds=draw(st.floats(0, 0.01)), token_seconds=draw(st.floats(1e-6, 1e-3)))
+    return draw(waiting_lists(maximum_batch_size=size)), limits, cost
+
+
+@given(situations())
+def test_a_batch_fits_and_meets_the_deadlines_it_took(situation: tuple[list[Waiting], Limits, Cost]) -> None:
+    waiting, limits, cost = situation
+    decision = decide(waiting, now=NOW, limits=limits, cost=cost)
+    taken = [waiting[i] for i in decision.take]
+    assert sum(w.texts for w in taken) <= limits.maximum_batch_size
+    finish = NOW + cost.seconds(tokens=sum(w.tokens for w in taken))
+    assert all(finish <= w.deadline for w in taken)
+
+
+@given(situations())
+def test_only_what_cannot_be_in_time_is_dropped(situation: tuple[list[Waiting], Limits, Cost]) -> None:
+    waiting, limits, cost = situation
+    decision = decide(waiting, now=NOW, limits=limits, cost=cost)
+    late = {i for i, w in enumerate(waiting) if NOW + cost.seconds(tokens=w.tokens) > w.deadline}
+    assert set(decision.drop) == late
+    assert not late & set(decision.take)
+
+
+@given(situations())
+def test_what_is_left_is_run_or_waited_for(situation: tuple[list[Waiting], Limits, Cost]) -> None:
+    waiting, limits, cost = situation
+    decision = decide(waiting, now=NOW, limits=limits, cost=cost)
+    if len(decision.drop) == len(waiting):
+        assert decision.take == ()
+        assert decision.wait_until is None
+    elif decision.take:
+        assert decision.wait_until is None
+        earliest = min(waiting[i].deadline for i in range(len(waiting)) if i not in decision.drop)
+        assert waiting[decision.take[0]].deadline == earliest
+    else:
+        assert decision.wait_until is not None
+        assert decision.wait_until > NOW
+        oldest = min(waiting[i].arrival for i in range(len(waiting)) if i not in decision.drop)
+        assert decision.wait_until <= oldest + limits.maximum_delay_seconds
+
+
+@given(situations())
+def test_waiting_to_the_end_closes_the_batch(situation: tuple[list[Waiting], Limits, Cost]) -> None:
+    waiting, limits, cost = situation
+    first = decide(waiting, now=NOW, limits=limits, cost=cost)
+    if first.wait_until is not None:
+        then = decide(waiting, now=first.wait_until, limits=limits, cost=cost)
+        assert then.take or then.drop
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    limits = Limits(maximum_batch_size=2, maximum_delay_seconds=1.0)
+    waiting = [Waiting(texts=1, tokens=8, arrival=NOW, deadline=NOW + 5)] * 2
+    assert decide(waiting, now=NOW, limits=limits, cost=Cost(0.0, 1e-4)).take == (0, 1)
+
+
+def test_a_near_deadline_closes_early() -> None:
+    limits = Limits(maximum_batch_size=8, maximum_delay_seconds=1.0)
+    waiting = [Waiting(texts=1, tokens=100, arrival=NOW, deadline=NOW + 0.3)]
+    decision = decide(waiting, now=NOW, limits=limits, cost=Cost(0.0, 1e-3))
+    assert decision.wait_until is not None
+    assert abs(decision.wait_until - (NOW + 0.2)) < 1e-9
+
+
+def test_a_long_text_does_not_join_when_it_would_break_the_first_deadline() -> None:
+    limits = Limits(maximum_batch_size=8, maximum_delay_seconds=0.0)
+    soon = Waiting(texts=1, tokens=10, arrival=NOW, deadline=NOW + 0.02)
+    long = Waiting(texts=1, tokens=100, arrival=NOW, deadline=NOW + 1)
+    short = Waiting(texts=1, tokens=5, arrival=NOW, deadline=NOW + 2)
+    assert decide([long, soon, short], now=NOW, limits=limits, cost=Cost(0.0, 1e-3)).take == (1, 2)
+
+
+def test_expected_finish_counts_the_running_batch_and_earlier_deadlines() -> None:
+    limits = Limits(maximum_batch_size=2, maximum_delay_seconds=0.0)
+    cost = Cost(fixed_seconds=0.01, token_seconds=0.001)
+    waiting = [Waiting(texts=1, tokens=10, arrival=NOW, deadline=NOW + d) for d in (1, 1, 9)]
+    new = Waiting(texts=1, tokens=10, arrival=NOW, deadline=NOW + 2)
+    finish = expected_finish(new, waiting, now=NOW, busy_until=NOW + 0.5, limits=limits, cost=cost)
+    assert abs(finish - (NOW + 0.5 + 2 * 0.01 + 30 * 0.001)) < 1e-9
+
+
+@given(
+    st.floats(1e-6, 0.05), st.floats(2e-6, 1e-3), st.lists(st.integers(1, 4096), min_size=2, max_size=12, unique=True)
+)
+def test_the_fit_finds_the_line_that_made_the_samples(fixed: float, per_token: float, sizes: list[int]) -> None:
+    cost = fit([(tokens, fixed + per_token * tokens) for tokens in sizes])
+    for tokens in sizes:
+        assert abs(cost.seconds(tokens=tokens) - (fixed + per_token * tokens)) < 1e-6 + 1e-6 * tokens
+
+
+@given(st.lists(st.tuples(st.integers(1, 4096), st.floats(1e-6, 10)), min_size=1, max_size=12))
+def test_a_cost_is_never_negative(samples: list[tuple[int, float]]) -> None:
+    cost = fit(samples)
+    assert cost.fixed_seconds >= 0
+    assert cost.token_seconds > 0
+
+
+def test_the_cost_follows_a_slower_machine() -> None:
+    cost = Cost(fixed_seconds=0.001, token_seconds=0.0001)
+    for _ in range(100):
+        cost = cost.after(tokens=100, seconds=0.033)
+    assert abs(cost.seconds(tokens=100) - 0.033) < 0.001
