@@ -31,10 +31,44 @@ class _Backoffs:
             delay = min(delay * 2.0, _LONGEST_BACKOFF_SECONDS)
 
 
+class _NoDifferences(kopf.DiffBaseStorage):  # type: ignore[misc]
+    """What changed in an object is not asked of kopf: comparing costs half of an event's time, and storing writes."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class _NoProgress(kopf.ProgressStorage):  # type: ignore[misc]
+    """Nor is any handler's progress kept: our queue retries."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
 def _configure(settings: kopf.OperatorSettings) -> None:
     settings.posting.enabled = False
     settings.posting.loggers = False
     settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = _NoDifferences()
+    settings.persistence.progress_storage = _NoProgress()
     settings.queueing.worker_limit = None
     settings.queueing.idle_timeout = 1.0  # a worker task per object that just changed: keep them short-lived
     settings.watching.server_timeout = 240
