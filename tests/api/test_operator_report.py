@@ -97,7 +97,8 @@ def test_the_token_of_a_pod_that_is_gone_is_refused(running: JobWorld) -> None:
     token = running.token(pod)
     path = running.path("api/v1", "pods", pod["metadata"]["name"])
     running.client.request("DELETE", path, json={"gracePeriodSeconds": 0}).raise_for_status()
-    wait_until(lambda: running.client.get(path).status_code == 404)
+    # No kubelet ends it here; the pod collector does, every 20 s.
+    wait_until(lambda: running.client.get(path).status_code == 404, seconds=45)
     assert running.send(pod, world(), token=token).status_code in (401, 403)
 
 
