@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from cycle_trainer.collective import Collective
@@ -22,6 +23,8 @@ from cycle_trainer.tasks.base import Batch, Task
 from cycle_wire.parts import Precision, Training
 
 PREFETCHED_BATCHES = 4
+# On a CPU the backward pass of torch's fused attention takes twice as long as that of the plain one for short texts.
+ATTENTION = SDPBackend.MATH
 
 
 def steps(
@@ -40,6 +43,8 @@ def steps(
     """
     accumulation = plan.accumulation(world_size=collective.size)
     model.train()
+    if not plan.repeats_rows:
+        disable_dropout(model)
     with Feed(task=task, plan=plan, collective=collective, first_step=finished_steps) as feed:
         for number in range(finished_steps, plan.total_steps):
             scale = rate_scale(number, total_steps=plan.total_steps, warmup_ratio=float(training.warmup_ratio))
@@ -49,7 +54,7 @@ def steps(
                 asked = time.perf_counter()
                 batch = feed.next()
                 waited += time.perf_counter() - asked
-                with autocast(training.precision):
+                with autocast(training.precision), sdpa_kernel(ATTENTION):
                     loss = task.loss(model, batch) / accumulation
                 loss.backward()
                 loss_sum += float(loss.detach())
@@ -72,6 +77,13 @@ def steps(
 def autocast(precision: Precision) -> torch.autocast:
     """Forward passes in the precision of the spec; weights, gradients and AdamW's state stay float32."""
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is Precision.BFLOAT16)
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Dropout keeps a model from learning rows by heart, which it can't when it sees each once; it costs a tenth."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
 
 
 def check_finite(*, loss: float, norm: float, step: int) -> None:

@@ -40,6 +40,11 @@ class StepPlan:
             seed=training.seed,
         )
 
+    @property
+    def repeats_rows(self) -> bool:
+        """Whether training sees any row twice."""
+        return self.total_steps * self.global_batch_size > self.rows
+
     def accumulation(self, *, world_size: int) -> int:
         """Micro-batches of one rank in one step. Raises BadInputError unless they make up the global batch exactly."""
         per_pass = self.micro_batch_size * world_size

@@ -24,7 +24,7 @@ from cycle_trainer.files import digest_of, publish, scratch_folder
 from cycle_trainer.loop import steps
 from cycle_trainer.optimizer import make_optimizer
 from cycle_trainer.plan import StepPlan
-from cycle_trainer.tasks.text_classification import TextClassification, copy_companions
+from cycle_trainer.tasks.text_classification import TextClassification, copy_companions, freeze_word_embeddings
 from cycle_wire.parts import Precision, Pruning, Structure, Variant
 from cycle_wire.training import TrainingConfig
 from cycle_wire.variant import LayerShape, VariantManifest
@@ -136,6 +136,7 @@ class VariantMaker:
             update={"maximum_steps": recovery_steps, "epochs": None, "seed": self._config.training.seed + 1}
         )
         torch.manual_seed(training.seed)
+        freeze_word_embeddings(model)
         for step in steps(
             model=model,
             task=self._task,

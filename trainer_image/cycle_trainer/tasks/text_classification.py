@@ -36,9 +36,9 @@ MODEL_FIELD = "spec.model.uri"
 TOKENIZER_FILE = "tokenizer.json"
 # What a served model's folder takes over from the pretrained one.
 COPIED_FILES = ("config.json", TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.json")
-PAD_MULTIPLE = 8
+PAD_MULTIPLE = 2
 # The head starts as a nearest-class-mean classifier on this many rows, its logits at most about this large.
-PREPARATION_ROWS = 2048
+PREPARATION_ROWS = 1024
 PREPARATION_BATCH = 64
 PREPARATION_SCALE = 12.0
 
@@ -79,6 +79,7 @@ class TextClassification:
         if self._maximum_tokens > longest:
             message = f"maximumSequenceLength {self._maximum_tokens}: the model takes at most {longest} tokens"
             raise BadInputError("BadSequenceLength", message, field="spec.training.maximumSequenceLength")
+        freeze_word_embeddings(model)
         return model
 
     def prepare(self, model: nn.Module, rows: Sequence[int]) -> None:
@@ -134,6 +135,14 @@ class TextClassification:
             json.dumps(self.labels, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
         )
         copy_companions(self._folder, folder)
+
+
+def freeze_word_embeddings(model: EncoderClassifier) -> None:
+    """Leave the pretrained word embeddings as they are: half of all weights, of which a step sees a few rows only.
+
+    Their gradients would be half of what ranks exchange, and those of rare words would hardly change them.
+    """
+    model.encoder.embeddings.word_embeddings.weight.requires_grad_(False)
 
 
 def copy_companions(source: Path, target: Path) -> None:
