@@ -89,7 +89,9 @@ def service(cluster: Cluster) -> Iterator[Kubectl]:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
     within = kubectl.within(NAMESPACE)
-    balancers = balancer_children(owner=OWNER, spec=spec(), image=image, cluster_domain="cluster.local")
+    balancers = balancer_children(
+        owner=OWNER, spec=spec(), budget_milliseconds=80, image=image, cluster_domain="cluster.local"
+    )
     within.apply([free_of_owner(body) for body in [*balancers, *servers(image)]])
     for name in ("supersense-server", "supersense-balancer"):
         within.run("rollout", "status", f"deployment/{name}", "--timeout=120s", timeout_seconds=130)

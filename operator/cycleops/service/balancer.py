@@ -19,10 +19,12 @@ CONNECTIONS_PER_POD = 256
 _CONFIG_FOLDER = "/etc/haproxy"
 
 
-def balancer_children(*, owner: Owner, spec: CycleServiceSpec, image: str, cluster_domain: str) -> list[Body]:
-    """ConfigMap, Deployment, disruption budget, and the Service NAME. None of it follows the plan."""
+def balancer_children(
+    *, owner: Owner, spec: CycleServiceSpec, budget_milliseconds: float, image: str, cluster_domain: str
+) -> list[Body]:
+    """ConfigMap, Deployment, disruption budget, and the Service NAME. None of it follows the plan, but the budget."""
     names = Names(owner.name)
-    text = render(_settings(owner, spec, names, cluster_domain))
+    text = render(_settings(owner, spec, names, budget_milliseconds, cluster_domain))
     data = {"haproxy.cfg": text}
     budget = {"maxUnavailable": 1, "selector": {"matchLabels": selector(owner=owner, role=BALANCER_ROLE)}}
     deployment = _deployment(owner, spec, image, config_hash=short_hash(text))
@@ -34,12 +36,14 @@ def balancer_children(*, owner: Owner, spec: CycleServiceSpec, image: str, clust
     ]
 
 
-def _settings(owner: Owner, spec: CycleServiceSpec, names: Names, cluster_domain: str) -> Balancer:
+def _settings(
+    owner: Owner, spec: CycleServiceSpec, names: Names, budget_milliseconds: float, cluster_domain: str
+) -> Balancer:
     return Balancer(
         algorithm=spec.load_balancing.algorithm,
         pods_name=f"{names.pods}.{owner.namespace}.svc.{cluster_domain}",
         slots=spec.replicas.maximum + max(4, spec.replicas.maximum // 4),  # room for a rolling update
-        budget_milliseconds=math.ceil(spec.budget.latency.milliseconds),
+        budget_milliseconds=math.ceil(budget_milliseconds),
         connections_per_pod=CONNECTIONS_PER_POD,
         drain_seconds=DRAIN_SECONDS,
     )

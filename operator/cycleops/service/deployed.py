@@ -27,15 +27,27 @@ class Deployed(WireModel):
     replicas: int
     batch_invariant: bool
     requests_per_second: float = Field(description="The rate that was planned for.")
+    budget_milliseconds: float = Field(description="What servers shed by. A new budget without a plan changes nothing.")
 
     def serves(self, plan: Plan, model: ServedModel) -> bool:
         """Whether this is what ``plan`` asks for."""
         return self == of_plan(
-            plan, model=model, batch_invariant=self.batch_invariant, requests_per_second=self.requests_per_second
+            plan,
+            model=model,
+            batch_invariant=self.batch_invariant,
+            requests_per_second=self.requests_per_second,
+            budget_milliseconds=self.budget_milliseconds,
         )
 
 
-def of_plan(plan: Plan, *, model: ServedModel, batch_invariant: bool, requests_per_second: float) -> Deployed:
+def of_plan(
+    plan: Plan,
+    *,
+    model: ServedModel,
+    batch_invariant: bool,
+    requests_per_second: float,
+    budget_milliseconds: float,
+) -> Deployed:
     return Deployed(
         model_uri=model.uri,
         model_digest=model.digest,
@@ -46,6 +58,7 @@ def of_plan(plan: Plan, *, model: ServedModel, batch_invariant: bool, requests_p
         replicas=plan.replicas,
         batch_invariant=batch_invariant,
         requests_per_second=requests_per_second,
+        budget_milliseconds=budget_milliseconds,
     )
 
 

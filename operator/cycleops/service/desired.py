@@ -27,7 +27,11 @@ def desired_children(
         owner=owner, spec=spec, deployed=deployed, hardware=hardware, image=settings.server_of(spec, hardware)
     )
     balancers = balancer_children(
-        owner=owner, spec=spec, image=settings.balancer_of(spec), cluster_domain=settings.cluster_domain
+        owner=owner,
+        spec=spec,
+        budget_milliseconds=deployed.budget_milliseconds,
+        image=settings.balancer_of(spec),
+        cluster_domain=settings.cluster_domain,
     )
     return [*servers, *balancers]
 

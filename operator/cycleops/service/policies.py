@@ -10,12 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cycleops.api.conditions import ServiceCondition
-from cycleops.api.cycleservice import PlanningMode
+from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode
 from cycleops.api.cycleservice_status import Plan
 from cycleops.api.reasons import Reason
 from cycleops.service.deployed import Deployed, of_plan
 from cycleops.service.finding import Finding
-from cycleops.service.observation import ServiceObservation
+from cycleops.service.observation import Outcome, ServiceObservation
+
+# How many times the predicted T a request may take when the user's own plan misses the budget.
+_LATE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,18 @@ def _deploy_the_plan(observation: ServiceObservation) -> Decision | None:
         model=model,
         batch_invariant=outcome.batch_invariant,
         requests_per_second=outcome.requests_per_second,
+        budget_milliseconds=_shed_by(observation.spec, outcome),
     )
     return Decision(deploy, plan, _feasible(observation))
+
+
+def _shed_by(spec: CycleServiceSpec, outcome: Outcome) -> float:
+    """The budget, in milliseconds. A pinned plan that misses it must answer late: shedding by it would refuse all."""
+    budget = float(spec.budget.latency.milliseconds)
+    if outcome.feasible or outcome.plan is None:
+        return budget
+    predicted = outcome.plan.predicted.latency_ms if outcome.plan.predicted else None
+    return max(budget, _LATE * (predicted or budget))
 
 
 def _keep_what_serves(observation: ServiceObservation) -> Decision:

@@ -56,7 +56,7 @@ def _server_config(
         variant=deployed.variant,
         maximum_batch_size=deployed.batch_size,
         maximum_delay_milliseconds=deployed.delay_milliseconds,
-        budget_milliseconds=float(spec.budget.latency.milliseconds),
+        budget_milliseconds=deployed.budget_milliseconds,
         threads=threads_of(hardware),
         drain_seconds=DRAIN_SECONDS,
         **lengths,

@@ -85,7 +85,7 @@ def _plan_current(observation: ServiceObservation, decision: Decision, server: R
     kind, plan = ServiceCondition.PLAN_CURRENT, decision.plan
     if observation.outcome is None or observation.outcome.plan is None or plan is None:
         return Finding(kind, False, Reason.NO_PLAN, "there is no plan for the spec as it is")
-    name = f"{plan.variant} on {plan.hardware}, batch {plan.batch_size}, {plan.replicas} replicas"
+    name = f"{plan.variant} on {plan.hardware}, batch {plan.batch_size}, {plan.replicas} replica(s)"
     model = observation.evidence.model
     applied = decision.deploy is not None and model is not None and decision.deploy.serves(plan, model)
     if not applied:

@@ -69,8 +69,8 @@ def _reason(result: planned.PlanResult, *, pinned: bool) -> Reason:
 
 def _message(result: planned.PlanResult) -> str:
     """What was found; when nothing was, what would do and its price."""
-    nearest = [f"{n.message}" for n in result.nearest]
-    return " ".join([*result.sentences, *([] if result.feasible else nearest)])
+    nearest = [] if result.feasible else [n.message for n in result.nearest]
+    return " ".join(dict.fromkeys([*result.sentences, *nearest]))
 
 
 def _plan(plan: planned.Plan, result: planned.PlanResult, profile: str | None) -> Plan:

@@ -68,11 +68,17 @@ def test_nothing_is_deployed_before_the_evidence_is_there() -> None:
     }
 
 
-@pytest.mark.parametrize("changes", [{"outcome": NOTHING_FOUND}, {"evidence": WAITING, "outcome": None}])
+TIGHTER = spec(budget={"latency": {"milliseconds": 1}})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"outcome": NOTHING_FOUND, "spec": TIGHTER}, {"evidence": WAITING, "outcome": None}]
+)
 def test_the_old_plan_serves_on(changes: dict[str, Any]) -> None:
     old = deployed(variant="fp32")
     of = observation(deployed=old, children=serving(), **changes)
     assert decide(of).deploy == old
+    assert old.budget_milliseconds == 80  # by which it goes on to shed, whatever the new budget says
     assert conditions(of)["Ready"] == ("True", "OldPlanServes")
     assert conditions(of)["PlanCurrent"] == ("False", "NoPlan")
 
@@ -101,7 +107,7 @@ def test_recommend_shows_the_plan_and_changes_nothing() -> None:
 def test_a_pinned_plan_serves_even_when_it_misses_the_budget() -> None:
     outcome = found(feasible=False, reason=Reason.PINNED_INFEASIBLE)
     of = observation(spec=spec(planning={"mode": "Pinned", "pinned": PINNED}), outcome=outcome, children=serving())
-    assert decide(of).deploy == deployed()
+    assert decide(of).deploy == deployed(budget_milliseconds=800.0)  # it answers late rather than never
     assert conditions(of)["Feasible"] == ("False", "PinnedInfeasible")
     assert conditions(of)["Ready"] == ("True", "ReplicasReady")
 
