@@ -46,6 +46,10 @@ class Reason(_Documented):
     AS_EXPECTED = "AsExpected", "Nothing to do."
     HARDWARE_CLASS_NOT_FOUND = "HardwareClassNotFound", "A HardwareClass that the spec names does not exist."
     CLAIM_NOT_FOUND = "ClaimNotFound", "A PersistentVolumeClaim that a URI names does not exist in this namespace."
+    CLAIM_READ_WRITE_ONCE = (
+        "ClaimReadWriteOnce",
+        "Admitted all the same: only pods of one node can mount a claim at a time.",
+    )
     NAME_TAKEN = "NameTaken", "An object of that name belongs to another owner; it is never adopted."
     BAD_URI = "BadUri", "A URI is not one that can be mounted."
     REFUSED = "Refused", "The API server refused what the operator wanted to write; the message is its own."

@@ -71,7 +71,7 @@ class Gatherer:
                 found[name] = HardwareClass.model_validate(body).spec
         return found
 
-    async def _claims(self, job: CycleJob, namespace: str) -> dict[str, bool]:
+    async def _claims(self, job: CycleJob, namespace: str) -> dict[str, tuple[str, ...] | None]:
         """Asked until the job was once admitted: a claim in use can't be deleted."""
         if is_true(job.status.conditions, JobCondition.ADMITTED):
             return {}
@@ -80,7 +80,10 @@ class Gatherer:
         except BadUriError:
             return {}  # a policy says so
         found = await asyncio.gather(*(self._kube.find(kind=CLAIM, name=c, namespace=namespace) for c in claims))
-        return {claim: body is not None for claim, body in zip(claims, found, strict=True)}
+        return {
+            claim: tuple(body["spec"].get("accessModes", ())) if body is not None else None
+            for claim, body in zip(claims, found, strict=True)
+        }
 
     async def _notes(self, job: CycleJob, children: dict[tuple[str, str], Facts], now: dt.datetime) -> tuple[str, ...]:
         """What pods say of themselves; asked only when they are slow or have failed."""

@@ -69,7 +69,10 @@ def child_job(facts: Facts) -> ChildJob:
 
 @dataclass(frozen=True)
 class Observation:
-    """``claims`` says for each claim of the spec whether it exists; it is empty once that was found in order."""
+    """``claims`` has each claim of the spec with its access modes, None for one that does not exist.
+
+    It is empty once the job was admitted.
+    """
 
     owner: Owner
     children: Mapping[tuple[str, str], Facts]
@@ -77,7 +80,7 @@ class Observation:
     evidence: CycleJobStatus
     deliveries: tuple[Delivery, ...]
     classes: Mapping[str, HardwareClassSpec]
-    claims: Mapping[str, bool]
+    claims: Mapping[str, tuple[str, ...] | None]
     pod_notes: tuple[str, ...]
     new_keys: SshKeys | None
     environment: Environment

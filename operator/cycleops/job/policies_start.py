@@ -54,7 +54,7 @@ def batch_does_not_divide(o: Observation) -> Decision | None:
 def claim_missing(o: Observation) -> Decision | None:
     """Without its claims a job waits: pods that mount them would hang without saying why."""
     for claim, field in o.claims_of_spec().items():
-        if o.claims.get(claim) is False:
+        if claim in o.claims and o.claims[claim] is None:
             message = (
                 f"{field}: there is no PersistentVolumeClaim {claim} in namespace {o.owner.namespace}; "
                 "the job waits until it is created"

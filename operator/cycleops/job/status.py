@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cycleops.api.conditions import Condition, JobCondition, set_condition
+from cycleops.api.conditions import Condition, ConditionStatus, JobCondition, find_condition, set_condition
 from cycleops.api.cyclejob_status import CycleJobStatus, WorkersStatus
 from cycleops.api.reasons import Reason
 from cycleops.controller.apply import Problem
@@ -16,6 +16,7 @@ from cycleops.job.policies_run import training_done
 PROBLEM_RETRY_SECONDS = 10.0
 _REASON_OF_PROBLEM = {"NameTaken": Reason.NAME_TAKEN, "Rejected": Reason.REFUSED, "Forbidden": Reason.REFUSED}
 _ENDED = (Step.SUCCEED, Step.FAIL)
+_ONE_NODE = {"ReadWriteOnce", "ReadWriteOncePod"}
 _RUNNING = (Step.TRAIN, Step.COMPRESS, Step.PROFILE)
 
 
@@ -119,23 +120,32 @@ def _suspended(o: Observation) -> _Claim:
 
 
 def _admitted(o: Observation, decision: Decision) -> _Claim:
-    if decision.step in (*_RUNNING, Step.SUCCEED):
+    running = decision.step in (*_RUNNING, Step.SUCCEED)
+    if not running and not (decision.step is Step.FAIL and o.evidence.start_time is not None):
+        return _Claim(JobCondition.ADMITTED, False, decision.reason, decision.message)
+    before = find_condition(o.job.status.conditions, JobCondition.ADMITTED)
+    if not o.claims and before is not None and before.status == ConditionStatus.TRUE:
+        return _Claim(JobCondition.ADMITTED, True, before.reason, before.message)
+    once = [claim for claim, modes in o.claims.items() if modes and set(modes) <= _ONE_NODE]
+    if not once or o.spec.workers.replicas == 1:
         return _Claim(JobCondition.ADMITTED, True, Reason.ADMITTED, "")
-    if decision.step is Step.FAIL and o.evidence.start_time is not None:
-        return _Claim(JobCondition.ADMITTED, True, Reason.ADMITTED, "")
-    return _Claim(JobCondition.ADMITTED, False, decision.reason, decision.message)
+    message = (
+        f"claims that only one node can mount at a time: {', '.join(once)}; "
+        "pods on other nodes will not start (use ReadWriteMany on a cluster of several nodes)"
+    )
+    return _Claim(JobCondition.ADMITTED, True, Reason.CLAIM_READ_WRITE_ONCE, message)
 
 
 def _world(o: Observation) -> _Claim:
     world = o.evidence.world
     if world is None:
         return _Claim(JobCondition.WORLD_VERIFIED, None, Reason.PENDING, "rank 0 has not reported its world")
-    before = next((c for c in o.job.status.conditions if c.type == JobCondition.WORLD_VERIFIED), None)
+    before = find_condition(o.job.status.conditions, JobCondition.WORLD_VERIFIED)
     reported = any(delivery.message.kind == "World" for delivery in o.deliveries)
     problem = world_problem(o)
     if problem is not None:
         return _Claim(JobCondition.WORLD_VERIFIED, False, Reason.WORLD_MISMATCH, problem)
-    if before is not None and before.status == "False" and not reported:
+    if before is not None and before.status == ConditionStatus.FALSE and not reported:
         return _Claim(JobCondition.WORLD_VERIFIED, False, before.reason, before.message)
     text = f"{world.size} ranks on {', '.join(world.hosts)} over {world.transport}"
     return _Claim(JobCondition.WORLD_VERIFIED, True, Reason.WORLD_AS_SPECIFIED, text)

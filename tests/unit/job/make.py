@@ -120,7 +120,7 @@ def observe(
         evidence=fold(job.status, deliveries, job="supersense", spec=job.spec, now=NOW),
         deliveries=deliveries,
         classes=classes(),
-        claims={"models": True, "data": True},
+        claims={"models": ("ReadWriteMany",), "data": ("ReadWriteMany",)},
         pod_notes=(),
         new_keys=SshKeys(private="PRIVATE", public="PUBLIC"),
         environment=Environment(

@@ -72,7 +72,7 @@ CASES: dict[str, tuple[Observation, Step, str, str]] = {
         observe(spec={"profile": {"hardware": ["cpu-small", "none"]}}), Step.WAIT, Reason.HARDWARE_CLASS_NOT_FOUND,
         "spec.profile.hardware: there is no HardwareClass none"),
     "no claim": (
-        observe(claims={"models": True, "data": False}), Step.WAIT, Reason.CLAIM_NOT_FOUND,
+        observe(claims={"models": (), "data": None}), Step.WAIT, Reason.CLAIM_NOT_FOUND,
         "spec.data.train: there is no PersistentVolumeClaim data in namespace ns"),
     "uneven batches": (
         observe(spec={"workers": {"replicas": 3}}), Step.FAIL, Reason.BAD_CONFIGURATION,

@@ -41,7 +41,7 @@ def conditions(o: Observation, problems: tuple[Problem, ...] = ()) -> dict[str, 
 
 OBSERVATIONS = {
     "fresh": observe(),
-    "waiting": observe(claims={"models": False, "data": True}),
+    "waiting": observe(claims={"models": None, "data": ()}),
     "suspended": observe(child("worker"), spec={"suspend": True}),
     "training": observe(child("worker", ready=2), reports=(world_report(), progress_report(5), checkpoint_report(5))),
     "failed": observe(reports=(world_report(total=3.5),)),
@@ -76,6 +76,18 @@ def test_failed_exactly_when_succeeded_is_false(name: str) -> None:
     assert (found["Failed"][0] == "True") == (found["Succeeded"][0] == "False")
     if found["Failed"][0] == "True":
         assert found["Failed"] == ("True", found["Succeeded"][1])
+
+
+def test_claims_that_one_node_mounts_are_reported_to_a_job_of_many() -> None:
+    once = observe(claims={"models": ("ReadWriteOnce",), "data": ("ReadWriteMany", "ReadWriteOnce")})
+    (admitted,) = [c for c in status(once).conditions if c.type == "Admitted"]
+    assert (admitted.status, admitted.reason) == ("True", "ClaimReadWriteOnce")
+    assert "only one node can mount at a time: models;" in admitted.message
+    job = CycleJob.model_validate({**once.job.to_dict(), "status": status(once).to_dict()})
+    later = dataclasses.replace(once, job=job, evidence=job.status, claims={})
+    assert admitted in status(later).conditions
+    alone = observe(claims={"models": ("ReadWriteOnce",)}, spec={"workers": {"replicas": 1}})
+    assert conditions(alone)["Admitted"] == ("True", "Admitted")
 
 
 def test_reports_are_folded_in() -> None:
@@ -142,7 +154,7 @@ def requeue(o: Observation) -> float | None:
 def test_it_looks_again_at_the_deadline_and_at_the_end_of_the_time_to_live() -> None:
     started = evidence("world").model_copy(update={"start_time": NOW - dt.timedelta(seconds=3000)})
     assert requeue(observe(status=started)) == pytest.approx(600.05)
-    assert requeue(observe(claims={"models": True, "data": False})) == pytest.approx(5.05)
+    assert requeue(observe(claims={"models": (), "data": None})) == pytest.approx(5.05)
     done = evidence("world", "model", "variants", "profiles")
     assert requeue(observe(ended("launcher"), status=done)) is None
     ttl: dict[str, Any] = {"runPolicy": {"ttlSecondsAfterFinished": 60}}
@@ -151,7 +163,7 @@ def test_it_looks_again_at_the_deadline_and_at_the_end_of_the_time_to_live() -> 
 
 def test_start_time_is_of_the_first_pods_and_begins_anew_after_suspend() -> None:
     assert status(observe()).start_time == NOW
-    assert status(observe(claims={"models": False})).start_time is None
+    assert status(observe(claims={"models": None})).start_time is None
     assert status(observe(status=evidence("world"), spec={"suspend": True})).start_time is None
 
 
