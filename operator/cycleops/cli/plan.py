@@ -14,7 +14,7 @@ from cycleops.api.reasons import Reason
 from cycleops.cli.files import BadInputError, newest_profiles, of_kind
 from cycleops.cli.table import show
 from cycleops.cli.what_if import changed
-from cycleops.planner import to_dict
+from cycleops.planner import PlanResult, to_dict
 from cycleops.service.evidence import Evidence
 from cycleops.service.finding import Finding
 from cycleops.service.question import ask
@@ -30,7 +30,6 @@ def run(
     what_if: str,
     json_file: Path | None,
     plot: Path | None,
-    console: Console | None = None,
 ) -> bool:
     """True when there is a plan. Raises BadInputError."""
     service = _only_service(service_file)
@@ -44,16 +43,24 @@ def run(
         result = ask(spec=spec, evidence=_evidence(found), classes=classes, requests_per_second=rate)
     except ValueError as error:  # what the API server would have refused
         raise BadInputError(f"the spec can't be planned: {error}") from error
-    show(result, spec=spec, name=service.metadata.name, console=console or Console())
+    console = Console()
+    show(result, spec=spec, name=service.metadata.name, console=console)
     if json_file is not None:
         content = {"service": service.metadata.name, "whatIf": what_if or None, **to_dict(result)}
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(content, indent=2) + "\n")
     if plot is not None:
-        from cycleops.cli.plots import pareto
-
-        pareto(result, latency_milliseconds=float(spec.budget.latency.milliseconds), path=plot)
+        _plot(result, spec, plot, console)
     return result.feasible
+
+
+def _plot(result: PlanResult, spec: CycleServiceSpec, path: Path, console: Console) -> None:
+    from cycleops.cli.plots import pareto
+
+    if result.frontier:
+        pareto(result, latency_milliseconds=float(spec.budget.latency.milliseconds), path=path)
+    else:
+        console.print(f"{path} was not written: no candidate was fit to be simulated")
 
 
 def _only_service(file: Path) -> CycleService:

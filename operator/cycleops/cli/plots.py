@@ -12,8 +12,6 @@ def pareto(result: PlanResult, *, latency_milliseconds: float, path: Path) -> No
     """p99 against accuracy, cost as text; hollow where the budget is not met. Raises BadInputError."""
     if path.suffix not in {*STATIC, ".html"}:
         raise BadInputError(f"--plot {path} must end in .html, .png or .svg")
-    if not result.frontier:
-        raise BadInputError("there is nothing to plot: no candidate was fit to be simulated")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         if path.suffix == ".html":

@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def label(self) -> str:
-        return f"{self.variant} on {self.hardware}, batch {self.batch_size}, {self.replicas} replica(s)"
+        return f"{self.variant} on {self.hardware}, batch {self.batch_size} x {self.replicas}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ last slope, and the search refuses workloads in which that would matter.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from cycle_wire.profile import Histogram, Pace, Profile, ProfileRow
 
 Array = NDArray[np.float64]
 LEVELS = 256
+POOLING = 200  # samples at which a row's own shape counts as much as that of all rows
 # Below half load a server has pauses, as in the paced rows; at full load it has none. In between, a blend.
 PACED_UTILIZATION = 0.5
 
@@ -90,13 +91,14 @@ def service_times(profile: Profile) -> ServiceTimes:
     )
     if not sizes or sizes[0] != 1:
         raise IncompleteProfileError("no batch size was measured at every length")
-    compute = np.array(
-        [
-            [[_quantiles(_cell(cells, pace, size, length).compute) for length in lengths] for size in sizes]
-            for pace in Pace
-        ]
+    compute = _rising_mean(
+        np.array(
+            [
+                _with_pooled_tails([[_cell(cells, pace, size, length).compute for length in lengths] for size in sizes])
+                for pace in Pace
+            ]
+        )
     )
-    compute = _rising_mean(compute)
     return ServiceTimes(
         batch_sizes=sizes,
         lengths=lengths,
@@ -136,10 +138,33 @@ def _quantiles(histogram: Histogram) -> Array:
     """Seconds at the middle of each level; zeros when nothing was measured."""
     if not histogram.count:
         return np.zeros(LEVELS)
-    seen = np.cumsum(histogram.counts)
+    return _levels(np.array(histogram.values_seconds()), np.array(histogram.counts))
+
+
+def _levels(values: Array, counts: NDArray[np.int64]) -> Array:
+    """Quantiles of rising values that occur so often."""
+    seen = np.cumsum(counts)
     targets = (np.arange(LEVELS) + 0.5) / LEVELS * seen[-1]
-    values: Array = np.array(histogram.values_seconds())[np.searchsorted(seen, targets)]
-    return values
+    quantiles: Array = values[np.searchsorted(seen, targets)]
+    return quantiles
+
+
+def _with_pooled_tails(rows: Sequence[Sequence[Histogram]]) -> Array:
+    """Quantiles of each row: [batch size, length, level].
+
+    A row has tens of samples, and a 99th percentile needs hundreds. So the shape around the median is shared: each
+    row's own quantiles count with the weight n / (n + POOLING), and the rest is its median times the shape of all rows
+    together. That takes disturbances to be relative to the time they disturb.
+    """
+    every = [histogram for row in rows for histogram in row]
+    medians = [histogram.quantile_seconds(0.5) for histogram in every]
+    ratios = np.concatenate([np.array(h.values_seconds()) / m for h, m in zip(every, medians, strict=True)])
+    counts = np.concatenate([np.array(h.counts) for h in every])
+    order = np.argsort(ratios)
+    shape = _levels(ratios[order], counts[order])
+    weights = [h.count / (h.count + POOLING) for h in every]
+    mixed = [w * _quantiles(h) + (1 - w) * m * shape for h, m, w in zip(every, medians, weights, strict=True)]
+    return np.array(mixed).reshape(len(rows), len(rows[0]), LEVELS)
 
 
 def _blend(paces: Array, heavy: float) -> Array:

@@ -1,11 +1,14 @@
 """From profile rows to quantile functions."""
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
 from cycle_wire.profile import Pace
 from cycleops.planner.service_time import LEVELS, IncompleteProfileError, heaviness, service_times
-from tests.unit.planner.profiles import compute_seconds, profile
+from tests.unit.planner.profiles import compute_seconds, histogram, profile
 
 BASE = 0.008
 
@@ -75,3 +78,24 @@ def test_a_profile_without_batch_one_is_refused() -> None:
     rows = [row for row in profile().rows if row.batch_size > 1]
     with pytest.raises(IncompleteProfileError, match="batch size 1"):
         service_times(profile().model_copy(update={"rows": rows}))
+
+
+def test_the_tail_of_a_row_with_few_samples_comes_from_all_rows() -> None:
+    """20 samples hold no 99th percentile; 15 such rows do. Within 10 % of the law behind them."""
+    few = [
+        row.model_copy(
+            update={
+                "compute": histogram(
+                    compute_seconds(BASE, row.batch_size, row.sequence_length), cv=0.3, samples=20, seed=i
+                )
+            }
+        )
+        for i, row in enumerate(profile().rows)
+    ]
+    times = service_times(profile().model_copy(update={"rows": few}))
+    sigma = math.sqrt(math.log1p(0.3**2))
+    level = int(0.99 * LEVELS)
+    expected = math.exp(NormalDist().inv_cdf((level + 0.5) / LEVELS) * sigma)
+    ratios = times.compute[0, :, :, level] / np.median(times.compute[0], axis=-1)
+    assert ratios.mean() == pytest.approx(expected, rel=0.1)
+    assert ratios.std() < 0.1
