@@ -32,7 +32,7 @@ test: ## Everything: checks, unit, API, image and end-to-end tests (one closing 
 	@$(CLUSTER) host
 	$(PYTEST) tests
 test-unit: venv ## Pure functions; seconds
-	$(PYTEST) tests/unit
+	$(CLUSTER) host && $(PYTEST) tests/unit
 test-api: venv ## Against a real kube-apiserver and etcd
 	$(CLUSTER) host && $(PYTEST) tests/api
 test-images: venv ## Inside the built images: training, compression, engine, server

@@ -12,7 +12,8 @@ from demo import load, plots, report, tables, watch
 from demo.install import ROOT, InstallError, install_operator, prepare_namespace
 from demo.narrator import Narrator
 from tests.cluster.binaries import binary
-from tests.cluster.choose import Cluster, start_cluster
+from tests.cluster.choose import start_cluster
+from tests.cluster.clusters import Cluster
 from tests.cluster.kubectl import Kubectl, KubectlError, WaitTimeout
 from tests.cluster.paths import ClusterError
 
@@ -62,7 +63,11 @@ def run(options: argparse.Namespace, narrator: Narrator) -> None:
     with narrator.step(f"Load: Poisson arrivals for {options.seconds} s through the balancer"):
         # The prediction is what the status said before the load.
         measured = load.run(
-            kubectl=kubectl, service=service, image=images["server"], duration_seconds=options.seconds, narrator=narrator
+            kubectl=kubectl,
+            service=service,
+            image=images["server"],
+            duration_seconds=options.seconds,
+            narrator=narrator,
         )
     finish(options.output, narrator.console, kubectl=kubectl, job=job, service=service, measured=measured)
     look_around(narrator.console, cluster)
@@ -76,9 +81,7 @@ def train(kubectl: Kubectl, narrator: Narrator) -> Object:
     return watch.job(kubectl, NAME, narrator)
 
 
-def finish(
-    folder: Path, console: Console, *, kubectl: Kubectl, job: Object, service: Object, measured: Object
-) -> None:
+def finish(folder: Path, console: Console, *, kubectl: Kubectl, job: Object, service: Object, measured: Object) -> None:
     """Write report.json and the plots, print the tables."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {entry["name"] for entry in job["status"]["profiles"]}

@@ -1,4 +1,4 @@
-"""Steps that the demo and the end-to-end tests share: the operator by its Helm chart, a namespace with claims and data."""
+"""Steps that the demo and the end-to-end tests share: the operator by its chart, a namespace with claims and data."""
 
 import subprocess
 from pathlib import Path

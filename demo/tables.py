@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from cycle_wire.profile import Histogram
 from rich.table import Table
+
+from cycle_wire.profile import Histogram
 
 Object = dict[str, Any]
 COMPARED = (

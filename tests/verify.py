@@ -1,4 +1,4 @@
-"""The checks of `make verify` that no ready-made tool does: chart, generated files, file sizes, no host or machine path.
+"""The checks of `make verify` that no ready-made tool does: chart, generated files, file sizes, hosts and paths.
 
 Run as `python -m tests.verify`; prints what is wrong and exits 1.
 """

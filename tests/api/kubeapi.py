@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import yaml
+
 from cycleops.api import API_VERSION
 from cycleops.api.crd import KINDS
 

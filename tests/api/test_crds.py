@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+
 from cycleops.api.base import Kind
 from cycleops.api.crd import KINDS
 from cycleops.api.schema import object_schema
-
 from tests.api.kubeapi import NAMESPACED, Object, collection, connect, create, replace
 from tests.api.tables import ROOT, Case, base, cases, merged
 

@@ -1,4 +1,4 @@
-"""The examples, made smaller: the same fields with fewer steps, rows and cells, so that a test takes a minute or two."""
+"""The examples, made smaller: the same fields with fewer steps, rows and cells, so that a test takes minutes."""
 
 import copy
 from pathlib import Path

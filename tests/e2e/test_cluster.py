@@ -59,12 +59,6 @@ def pod(name: str, image: str, script: str, **spec: Any) -> Object:
         },
         "volumeMounts": mounts,
     }
-    security = {
-        "runAsNonRoot": True,
-        "runAsUser": 1000,
-        "runAsGroup": 1000,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
     body = {"restartPolicy": "Never", "securityContext": SECURITY, "containers": [container], **spec}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": body}
 

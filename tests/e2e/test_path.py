@@ -22,7 +22,7 @@ def test_job_proves_its_world_and_shows_its_numbers(trained: Object) -> None:
         assert condition(trained, kind)["status"] == "True", kind
     sizes = {variant["name"]: variant["sizeBytes"] for variant in status["variants"]}
     assert sizes["int8"] < sizes["fp32"]
-    assert {baseline for baseline in status["baselines"]} == {"majority", "bagOfWords"}
+    assert set(status["baselines"]) == {"majority", "bagOfWords"}
 
 
 def test_each_variant_has_a_profile_on_its_class(workspace: Kubectl, trained: Object) -> None:
@@ -77,7 +77,8 @@ def test_service_explains_its_plan(serving: Object) -> None:
     assert status["url"].startswith("http://serving.")
 
 
-def test_answers_and_remembers(workspace: Kubectl, serving: Object) -> None:
+@pytest.mark.usefixtures("serving")
+def test_answers_and_remembers(workspace: Kubectl) -> None:
     text = "a small domesticated carnivore that purrs and catches mice"
     first, first_headers = ask(workspace, "serving", text)
     second, second_headers = ask(workspace, "serving", text)
@@ -92,7 +93,10 @@ def test_answers_and_remembers(workspace: Kubectl, serving: Object) -> None:
 
 
 def test_impossible_budget_names_the_nearest(workspace: Kubectl, trained: Object) -> None:
-    budget = {"latency": {"milliseconds": "0.5"}, "accuracy": {"minimum": "0.001", "maximumDrop": None, "baseline": None}}
+    budget = {
+        "latency": {"milliseconds": "0.5"},
+        "accuracy": {"minimum": "0.001", "maximumDrop": None, "baseline": None},
+    }
     workspace.apply(service_for("hurry", trained["metadata"]["name"], budget=budget))
     judged = workspace.wait_for("cycleservice", "hurry", has_condition("Feasible", "False"), timeout_seconds=90)
     feasible = condition(judged, "Feasible")

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from cycle_wire.base import WireModel
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
 
+from cycle_wire.base import WireModel
 from cycleops.api.uri import PVC_PATTERN
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]{1,9})?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|e[0-9]{1,2})?$"

@@ -3,10 +3,10 @@
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from cycle_wire.base import Name
-from cycle_wire.parts import Backend, Checkpointing, Evaluation, Fields, Task, Training, Transport, Variant
 from pydantic import ConfigDict, Field, JsonValue
 
+from cycle_wire.base import Name
+from cycle_wire.parts import Backend, Checkpointing, Evaluation, Fields, Task, Training, Transport, Variant
 from cycleops.api.base import ApiModel, Column, ImageName, Kind, Scale, Uri, list_map, list_set, rule, rules, short_name
 from cycleops.api.cyclejob_status import CycleJobStatus
 from cycleops.api.pods import PodTemplate

@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from cycle_wire.base import Name
-from cycle_wire.profile import Profile
 from pydantic import ConfigDict, Field
 
+from cycle_wire.base import Name
+from cycle_wire.profile import Profile
 from cycleops.api.base import Column, Kind, rule, rules
 
 

@@ -4,11 +4,11 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import ClassVar
 
+from pydantic import ConfigDict, Field
+
 from cycle_wire.base import Digest, IntOrDecimal, Name, decimal_bounds
 from cycle_wire.parts import MetricName
 from cycle_wire.serving import CachePolicy
-from pydantic import ConfigDict, Field
-
 from cycleops.api.base import ApiModel, Column, ImageName, Kind, Quantity, Uri, list_set, rule, rules, short_name
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.pods import PodTemplate

@@ -3,9 +3,9 @@
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from cycle_wire.base import IntOrDecimal, decimal_bounds
 from pydantic import ConfigDict, Field
 
+from cycle_wire.base import IntOrDecimal, decimal_bounds
 from cycleops.api.base import (
     ApiModel,
     Column,

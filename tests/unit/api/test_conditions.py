@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from cycleops.api.conditions import (
     MAXIMUM_MESSAGE,
     Condition,

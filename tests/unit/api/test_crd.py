@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cycleops.api.crd import KINDS, MAXIMUM_BYTES, all_files, custom_resource_definition, drift, main
 from cycleops.api.reference import text
 from cycleops.api.schema import object_schema

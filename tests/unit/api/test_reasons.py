@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from cycleops.api.reasons import CandidateReason, Reason
 from cycleops.planner.result import Obstacle, RejectReason
 

@@ -3,9 +3,10 @@
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
+from pydantic import Field
+
 from cycleops.api.base import ApiModel, Kind, rule
 from cycleops.api.schema import object_schema
-from pydantic import Field
 
 
 class Inner(ApiModel):

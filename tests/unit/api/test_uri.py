@@ -3,6 +3,7 @@
 from pathlib import PurePosixPath
 
 import pytest
+
 from cycleops.api.uri import BadUriError, PvcUri, parse_uri
 
 
