@@ -6,6 +6,7 @@ loader: in-cluster (whose token is read again when it rotates) or kubeconfig.
 """
 
 import json
+import os
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any, Self
@@ -76,7 +77,10 @@ class Kube:
     def from_environment(cls, *, timeout_seconds: float = 30.0) -> Self:
         """Connect as the environment says: KUBECONFIG, ~/.kube/config or the pod's service account."""
         settings = official.Configuration()
-        loader.load_config(client_configuration=settings)
+        if "KUBECONFIG" not in os.environ and loader.incluster_config.SERVICE_HOST_ENV_NAME in os.environ:
+            loader.load_incluster_config(client_configuration=settings)
+        else:
+            loader.load_kube_config(client_configuration=settings)
         return cls(settings=settings, timeout_seconds=timeout_seconds)
 
     def _tls(self) -> ssl.SSLContext | bool:
