@@ -24,8 +24,8 @@ class Collective(Protocol):
     def wrap(self, optimizer: Optimizer, *, model: nn.Module, accumulation: int) -> Optimizer:
         """The optimizer whose gradients are averaged over ranks after so many backward passes."""
 
-    def synchronize(self, optimizer: Optimizer) -> None:
-        """Wait for the averaged gradients."""
+    def synchronize(self, optimizer: Optimizer, *, loss: float) -> float:
+        """Wait for the averaged gradients; the mean of the ranks' losses, which travels with them."""
 
     def stepping(self, optimizer: Optimizer) -> AbstractContextManager[None]:
         """Around ``optimizer.step()`` after ``synchronize``."""
@@ -39,9 +39,6 @@ class Collective(Protocol):
     def gather(self, value: T) -> list[T]:
         """Every rank's value, by rank."""
 
-    def mean(self, value: float) -> float:
-        """Mean over ranks."""
-
 
 class Alone:
     """One process and no transport."""
@@ -52,8 +49,8 @@ class Alone:
     def wrap(self, optimizer: Optimizer, *, model: nn.Module, accumulation: int) -> Optimizer:  # noqa: ARG002
         return optimizer
 
-    def synchronize(self, optimizer: Optimizer) -> None:
-        """Nothing to wait for."""
+    def synchronize(self, optimizer: Optimizer, *, loss: float) -> float:  # noqa: ARG002
+        return loss
 
     def stepping(self, optimizer: Optimizer) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
@@ -66,9 +63,6 @@ class Alone:
 
     def gather(self, value: T) -> list[T]:
         return [value]
-
-    def mean(self, value: float) -> float:
-        return value
 
 
 class Horovod:
@@ -96,8 +90,11 @@ class Horovod:
         )
         return wrapped
 
-    def synchronize(self, optimizer: Any) -> None:
+    def synchronize(self, optimizer: Any, *, loss: float) -> float:
+        # A name of its own, so that Horovod's response cache knows it again in the next step.
+        handle = self._hvd.allreduce_async(torch.tensor([loss], dtype=torch.float64), name="loss", op=self._hvd.Average)
         optimizer.synchronize()
+        return float(self._hvd.synchronize(handle)[0])
 
     def stepping(self, optimizer: Any) -> AbstractContextManager[None]:
         skipping: AbstractContextManager[None] = optimizer.skip_synchronize()
@@ -113,11 +110,6 @@ class Horovod:
     def gather(self, value: T) -> list[T]:
         values: list[T] = self._hvd.allgather_object(value)
         return values
-
-    def mean(self, value: float) -> float:
-        # A name of its own, so that Horovod's response cache knows it again in the next step.
-        tensor = torch.tensor([value], dtype=torch.float64)
-        return float(self._hvd.allreduce(tensor, name="mean", op=self._hvd.Average)[0])
 
     def sum(self, value: float) -> float:
         """Sum over ranks."""

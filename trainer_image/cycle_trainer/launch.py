@@ -111,9 +111,10 @@ def mpi_command(world: World, *, hostfile: Path, config_path: Path) -> list[str]
     passed = [name for name in PASSED_ON if name in os.environ]
     settings = {
         "OMP_NUM_THREADS": str(world.threads_per_rank),
-        # Ranks that wait should not burn the CPU that others need: Horovod's background thread wakes less often,
-        # and its buffer is sized for small pods.
-        "HOROVOD_CYCLE_TIME": "3",
+        # Ranks that wait should not burn the CPU that others need. Horovod's background threads meet once a cycle, and
+        # in MPI the first one there spins until the others come: at the default of 1 ms that is a quarter of a core.
+        # A step takes two or three cycles. The buffer is sized for small pods.
+        "HOROVOD_CYCLE_TIME": "15",
         "HOROVOD_FUSION_THRESHOLD": str(32 * 1024 * 1024),
     }
     command = ["mpirun", "--hostfile", str(hostfile), "-np", str(world.size), "--bind-to", "none"]

@@ -58,9 +58,8 @@ def steps(
                     loss = task.loss(model, batch) / accumulation
                 loss.backward()
                 loss_sum += float(loss.detach())
-            collective.synchronize(optimizer)
+            mean_loss = collective.synchronize(optimizer, loss=loss_sum)
             norm = clip_gradients(model)
-            mean_loss = collective.mean(loss_sum)
             check_finite(loss=mean_loss, norm=norm, step=number + 1)
             with collective.stepping(optimizer):
                 optimizer.step()
