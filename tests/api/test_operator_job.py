@@ -6,18 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.job_world import (
-    JobWorld,
-    baselines,
-    failure,
-    hardware_class,
-    profile,
-    progress,
-    trained,
-    variants,
-    world,
-)
+from tests.api.job_world import JobWorld, hardware_class
 from tests.api.operator_process import wait_until
+from tests.api.reports import baselines, failure, profile, progress, trained, variants, world
 
 Step = Callable[[JobWorld], Any]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.job_world import Body, JobWorld, progress, world
+from tests.api.job_world import Body, JobWorld
 from tests.api.operator_process import USER, wait_until
+from tests.api.reports import progress, world
 
 CHILDREN = {
     "services/demo-workers",

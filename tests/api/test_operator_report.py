@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.job_world import DIGEST, JobWorld, profile, progress, trained, variants, world
+from tests.api.job_world import JobWorld
 from tests.api.operator_process import wait_until
+from tests.api.reports import DIGEST, profile, progress, trained, variants, world
 from tests.api.test_operator_loop import writes
 
 
