@@ -43,7 +43,7 @@ def execute(command: str, *, config_path: Path) -> int:
         config = TrainingConfig.model_validate_json(config_path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
         logger.error("%s: %s", config_path, error)
-        write_termination_message(f"BadConfig: {config_path}: {error}")
+        write_termination_message(f"BadConfiguration: {config_path}: {error}")
         return EXIT_BAD_INPUT
     try:
         return _run(command, config, config_path=config_path)

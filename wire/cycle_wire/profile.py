@@ -99,7 +99,7 @@ class Profile(WireModel):
     rows: list[ProfileRow] = Field(max_length=512)
     overhead: Histogram = Field(
         description="Paced requests of batch 1 over HTTP through the cache sidecar (a miss): "
-        "total less queue, pre, compute, post."
+        "total less pre, compute, post. An idle server's hand-over between threads is in it."
     )
     cache_hit: Histogram = Field(description="Paced requests answered by the cache sidecar: total.")
     metrics: list[MetricValue] = Field(max_length=32, description="Accuracy with the serving engine on this hardware.")

@@ -66,7 +66,7 @@ def trained_model(config: TrainingConfig) -> Path:
     """The folder of the trained model. Raises BadInputError when it isn't what its digest says."""
     digest = config.model_digest
     if digest is None:
-        raise BadInputError("BadConfig", "the config of a compression names no modelDigest")
+        raise BadInputError("BadConfiguration", "the config of a compression names no modelDigest")
     folder = folder_of_digest(Path(config.output_path), digest)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
