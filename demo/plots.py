@@ -12,6 +12,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 Object = dict[str, Any]
+TERMS = ("pre", "queue", "compute", "post")
 
 
 def cumulative(histogram: Histogram) -> tuple[list[float], list[float]]:
@@ -44,8 +45,8 @@ def frontier(points: list[Object], chosen: Object, budget_ms: float, folder: Pat
 
 def latency(load: Object, predicted: Object, budget_ms: float, folder: Path) -> list[Path]:
     """Cumulative distribution of the measured T and of each term; predicted p50 and p99 as points."""
-    curves = {"T": load["total"]["histogram"]}
-    curves |= {term: entry["histogram"] for term, entry in load["terms"].items()}
+    curves = {"T": load["terms"]["all"]["total"]["histogram"]}
+    curves |= {f"{term} (misses)": load["terms"]["miss"][term]["histogram"] for term in TERMS}
     figure, axes = plt.subplots(figsize=(7, 4.5))
     page = go.Figure()
     for name, data in curves.items():
