@@ -20,7 +20,7 @@ from cycle_wire.variant import VariantManifest
 Tokens = list[list[int]]
 
 # glibc's mallopt(3) parameters. By default each temporary of a batch is mapped and unmapped anew, and the page faults
-# cost up to 40 % of a large batch's time; so free memory is kept, and large blocks come from the heap.
+# can cost a third of a large batch's time; so free memory is kept, and large blocks come from the heap.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _KEPT_BYTES, _PAD_BYTES, _LARGEST_HEAP_BLOCK_BYTES = 256 << 20, 16 << 20, 32 << 20
 
