@@ -93,7 +93,7 @@ def test_a_killed_rank_fails_the_launch_and_the_next_resumes(workplace: Workplac
     workplace.spec["sshPort"] = SSH_PORT
     workplace.write_config()
     first = start_launcher(workplace, ssh_key)
-    workplace.operator.wait_for("Checkpoint", seconds=120)
+    workplace.operator.wait_for("Checkpoint", count=3, seconds=120)
     os.kill(newest_rank(), signal.SIGKILL)
     output, _ = first.communicate(timeout=60)
     assert first.returncode not in (0, 3), output

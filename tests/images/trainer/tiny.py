@@ -70,11 +70,11 @@ class Operator(ThreadingHTTPServer):
     def messages(self, kind: str) -> list[Any]:
         return [report.message for report in self.reports if report.message.kind == kind]
 
-    def wait_for(self, kind: str, *, seconds: float) -> Any:
-        """The last message of a kind; AssertionError when none came in time."""
+    def wait_for(self, kind: str, *, count: int, seconds: float) -> None:
+        """Until so many messages of a kind have come; AssertionError when they haven't in time."""
         with self.arrived:
-            assert self.arrived.wait_for(lambda: bool(self.messages(kind)), timeout=seconds), f"no {kind} report"
-        return self.messages(kind)[-1]
+            came = self.arrived.wait_for(lambda: len(self.messages(kind)) >= count, timeout=seconds)
+        assert came, f"{len(self.messages(kind))} {kind} reports, not {count}"
 
 
 class _Handler(BaseHTTPRequestHandler):
