@@ -15,6 +15,8 @@ from cycle_wire.profile import Histogram, Pace, ProfileRow
 MINIMUM_SAMPLES = 20
 MAXIMUM_SAMPLES = {Pace.SATURATED: 150, Pace.PACED: 60}
 CELL_SECONDS = {Pace.SATURATED: 0.4, Pace.PACED: 0.9}  # more when MINIMUM_SAMPLES need it
+PACE_SECONDS = 40.0  # of all cells together; a slower machine gets fewer samples, but FEWEST_SAMPLES
+FEWEST_SAMPLES = 8
 PAUSE_SECONDS = {Pace.SATURATED: 0.0, Pace.PACED: 0.012}
 TEXTS_PER_CELL = 64
 
@@ -59,7 +61,10 @@ def _measure_pace(engine: Engine, pace: Pace, cells: list[_Cell]) -> list[Profil
         seconds = time.perf_counter() - started + PAUSE_SECONDS[pace]
         cell.target = min(max(int(CELL_SECONDS[pace] / seconds), MINIMUM_SAMPLES), MAXIMUM_SAMPLES[pace])
         cell.pre, cell.compute, cell.post = [], [], []
+    until = time.perf_counter() + PACE_SECONDS
     for turn in range(max(cell.target for cell in cells)):
+        if turn >= FEWEST_SAMPLES and time.perf_counter() > until:
+            break
         for cell in cells:
             if len(cell.compute) < cell.target:
                 if PAUSE_SECONDS[pace]:

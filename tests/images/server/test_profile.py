@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cycle_server.engine.load import load_variant
+from cycle_server.profiler.measure import FEWEST_SAMPLES
 from cycle_server.texts import TextSource
 from cycle_wire.parts import Evaluation, Fields, Precision, Quantization, Variant
 from cycle_wire.profile import Pace
@@ -100,7 +101,7 @@ def test_a_profile_of_each_variant_is_reported(tmp_path: Path, endpoint: Endpoin
     for profile in profiles:
         cells = {(row.pace, row.batch_size, row.sequence_length) for row in profile.rows}
         assert cells == {(pace, b, n) for pace in Pace for b in (1, 4) for n in (8, 16)}
-        assert all(h.count >= 20 for row in profile.rows for h in (row.pre, row.compute, row.post))
+        assert all(h.count >= FEWEST_SAMPLES for row in profile.rows for h in (row.pre, row.compute, row.post))
         assert {metric.name: metric.rows for metric in profile.metrics} == {"accuracy": 200, "f1Macro": 200}
         assert profile.batch_invariant
         assert profile.neighbour_difference < 0.02
