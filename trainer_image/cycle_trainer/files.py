@@ -44,6 +44,12 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
             shutil.rmtree(scratch)
 
 
+def remove_leftovers(parent: Path) -> None:
+    """Remove the scratch folders of processes that were killed; only where nobody else writes."""
+    for leftover in parent.glob(f"{PART_PREFIX}*"):
+        shutil.rmtree(leftover)
+
+
 def publish(scratch: Path, target: Path) -> None:
     """Sync a scratch folder and give it its name at once. Raises OSError when a folder of that name has content."""
     for path in sorted(scratch.rglob("*")):

@@ -16,7 +16,7 @@ from cycle_server.engine.model import WEIGHTS_FILE
 from cycle_trainer import checkpoint
 from cycle_trainer.collective import Collective, Horovod
 from cycle_trainer.failures import BadInputError, report_failure, write_termination_message
-from cycle_trainer.files import digest_of, folder_of_digest, publish, scratch_folder
+from cycle_trainer.files import digest_of, folder_of_digest, publish, remove_leftovers, scratch_folder
 from cycle_trainer.loop import autocast, steps
 from cycle_trainer.optimizer import make_optimizer, training_tensors
 from cycle_trainer.plan import StepPlan
@@ -120,6 +120,7 @@ def _resume(
     """Steps that are finished already: rank 0 takes them from the newest checkpoint, everyone else from rank 0."""
     finished = 0
     if collective.rank == 0:
+        remove_leftovers(checkpoint_folder(config))
         saved = checkpoint.newest(checkpoint_folder(config))
         if saved is not None:
             with torch.no_grad():

@@ -13,7 +13,7 @@ from cycle_server.engine.model import WEIGHTS_FILE
 from cycle_trainer.compress.baselines import bag_of_words, majority
 from cycle_trainer.compress.variants import VariantMaker, existing
 from cycle_trainer.failures import BadInputError, report_failure, uri_of
-from cycle_trainer.files import digest_of, folder_of_digest
+from cycle_trainer.files import digest_of, folder_of_digest, remove_leftovers
 from cycle_trainer.plan import StepPlan
 from cycle_trainer.tasks.text_classification import TextClassification
 from cycle_wire.reports import BaselineReport, VariantReport
@@ -51,6 +51,7 @@ def _compress(config: TrainingConfig, *, sender: Sender) -> None:
     )
     maker = VariantMaker(config=config, task=task, source=source)
     manifests = []
+    remove_leftovers(source / "variants")
     for variant in config.variants:
         folder = source / "variants" / variant.name
         manifest = existing(folder, variant=variant, model_digest=maker.model_digest)
