@@ -19,6 +19,8 @@ from cycleops.service.observation import Outcome, ServiceObservation
 
 # How many times the predicted T a request may take when the user's own plan misses the budget.
 _LATE = 10.0
+# How many budgets a request of a feasible plan may take: beyond, the queue is overload and not a tail.
+_OVERLOAD = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,14 @@ def _deploy_the_plan(observation: ServiceObservation) -> Decision | None:
 
 
 def _shed_by(spec: CycleServiceSpec, outcome: Outcome) -> float:
-    """The budget, in milliseconds. A pinned plan that misses it must answer late: shedding by it would refuse all."""
+    """Milliseconds after which an answer is refused.
+
+    The budget is a percentile: the few requests beyond it are late, not lost. Only a queue of several budgets is
+    overload, where refusing helps. A pinned plan that misses its budget must answer late: shedding would refuse all.
+    """
     budget = float(spec.budget.latency.milliseconds)
     if outcome.feasible or outcome.plan is None:
-        return budget
+        return _OVERLOAD * budget
     predicted = outcome.plan.predicted.latency_ms if outcome.plan.predicted else None
     return max(budget, _LATE * (predicted or budget))
 

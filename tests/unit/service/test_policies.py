@@ -78,7 +78,7 @@ def test_the_old_plan_serves_on(changes: dict[str, Any]) -> None:
     old = deployed(variant="fp32")
     of = observation(deployed=old, children=serving(), **changes)
     assert decide(of).deploy == old
-    assert old.budget_milliseconds == 80  # by which it goes on to shed, whatever the new budget says
+    assert old.budget_milliseconds == 4 * 80  # by which it goes on to shed, whatever the new budget says
     assert conditions(of)["Ready"] == ("True", "OldPlanServes")
     assert conditions(of)["PlanCurrent"] == ("False", "NoPlan")
 
