@@ -16,7 +16,7 @@ from tests.api.service_world import PLURALS, ServiceWorld
 from tests.api.test_operator_loop import settled, writes
 
 CHILDREN = {
-    "configmaps/supersense-config",
+    "configmaps/supersense-serving",
     "configmaps/supersense-balancer",
     "services/supersense",
     "services/supersense-pods",
@@ -104,7 +104,7 @@ def test_a_measured_model_is_planned_and_deployed_with_reasons(world: ServiceWor
     assert status["url"] == f"http://supersense.{world.namespace}.svc"
     assert len(status["profiles"]) == 2
     assert world.child("deployments", "supersense-server")["spec"]["replicas"] == plan["replicas"]
-    config = world.child("configmaps", "supersense-config")["data"]
+    config = world.child("configmaps", "supersense-serving")["data"]
     assert json.loads(config["server.json"])["maximumBatchSize"] == plan["batchSize"]
     assert "leastconn" in world.child("configmaps", "supersense-balancer")["data"]["haproxy.cfg"]
     world.expect("Ready", "False", "BalancerUnavailable")

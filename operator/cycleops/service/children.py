@@ -25,7 +25,8 @@ class Names:
 
     @property
     def config(self) -> str:
-        return f"{self.service}-config"
+        # A CycleJob of the same name has NAME-config.
+        return f"{self.service}-serving"
 
     @property
     def pods(self) -> str:
