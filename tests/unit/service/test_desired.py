@@ -42,7 +42,7 @@ def server_pod(**arguments: Any) -> Body:
 
 
 def config(name: str, **arguments: Any) -> Body:
-    content: Body = json.loads(children(**arguments)["ConfigMap", "supersense-config"]["data"][name])
+    content: Body = json.loads(children(**arguments)["ConfigMap", "supersense-serving"]["data"][name])
     return content
 
 
