@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.model import Budget
 from cycleops.planner.option import Option, cost_of
 from cycleops.planner.prepare import Problem, delays_seconds, rejection
 from cycleops.planner.result import NearestFeasible, Obstacle, Plan, Rejected, RejectReason
@@ -122,9 +123,20 @@ _OBSTACLES = {
 }
 
 
-def of_obstacle(obstacle: Obstacle, nearest: Sequence[NearestFeasible]) -> list[str]:
-    sentences = [_OBSTACLES[obstacle], *(item.message for item in nearest)]
+def of_obstacle(obstacle: Obstacle, nearest: Sequence[NearestFeasible], *, budget: Budget) -> list[str]:
+    """What stands in the way, with what was asked for, then what would be feasible."""
+    sentences = [f"{_OBSTACLES[obstacle]} Asked for: {_asked(budget)}.", *(item.message for item in nearest)]
     return sentences if nearest else [*sentences, "No single change of latency, accuracy, rate or replicas was found."]
+
+
+def _asked(budget: Budget) -> str:
+    latency = f"p{budget.percentile:g} of T within {budget.latency_milliseconds:g} ms"
+    floor = budget.accuracy
+    if floor is None:
+        return latency
+    if floor.minimum is not None:
+        return f"{latency}, {floor.metric} of at least {floor.minimum:g}"
+    return f"{latency}, {floor.metric} at most {floor.maximum_drop:g} below that of {floor.baseline}"
 
 
 def _accuracy(option: Option) -> str:

@@ -64,7 +64,7 @@ def _infeasible(problem: Problem, evaluator: Evaluator, solution: Solution) -> P
         nearest=nearest,
         obstacle=obstacle,
         baseline_accuracy=_baseline(problem),
-        sentences=tuple(explain.of_obstacle(obstacle, nearest)),
+        sentences=tuple(explain.of_obstacle(obstacle, nearest, budget=problem.budget)),
     )
 
 
