@@ -60,10 +60,18 @@ class DashTemplate(Template):
     braceidpattern = r"[a-z][-a-z0-9]*"
 
 
-def prepare_namespace(*, kubectl: Kubectl, namespace: str, demo_data_image: str, timeout_seconds: float = 300) -> None:
-    """A restricted namespace with the claims `models` and `data`, filled with MiniLM and the WordNet files."""
+def prepare_namespace(
+    *, kubectl: Kubectl, namespace: str, demo_data_image: str, faults: bool = False, timeout_seconds: float = 300
+) -> None:
+    """A restricted namespace with the claims `models` and `data`, filled with MiniLM and the WordNet files.
+
+    With `faults` there are files with one thing wrong each, too, for tests.
+    """
     place(kubectl, render("namespace.yaml"), namespace)
-    place(kubectl, render("data.yaml", demo_data=demo_data_image), namespace)
+    items = render("data.yaml", demo_data=demo_data_image)
+    if faults:
+        items[0]["spec"]["template"]["spec"]["containers"][0]["args"] = ["--faults"]
+    place(kubectl, items, namespace)
     inside = kubectl.within(namespace)
     finished = inside.wait_for("job", "demo-data", job_is_over, timeout_seconds=timeout_seconds)
     if not finished["status"].get("succeeded"):

@@ -29,7 +29,7 @@ def images(cluster) -> dict[str, str]:  # type: ignore[no-untyped-def]
 def workspace(admin: Kubectl, images: dict[str, str]) -> Kubectl:
     """The operator is installed; the namespace has claims, data and the hardware classes."""
     install_operator(kubectl=admin, helm=binary("helm"), images=images)
-    prepare_namespace(kubectl=admin, namespace=NAMESPACE, demo_data_image=images["demo-data"])
+    prepare_namespace(kubectl=admin, namespace=NAMESPACE, demo_data_image=images["demo-data"], faults=True)
     admin.apply(EXAMPLES / "hardwareclass.yaml")
     return admin.within(NAMESPACE)
 

@@ -40,7 +40,7 @@ def training(o: Observation) -> Decision | None:
     if launcher is not None and launcher.failed > 0 and (o.evidence.world is None or o.evidence.failure is not None):
         return _restarting(o, launcher, notes)
     if o.evidence.world is not None:
-        return Decision(Step.TRAIN, Reason.TRAINING, f"{replicas} workers train{_again(launcher)}{notes}")
+        return Decision(Step.TRAIN, Reason.TRAINING, f"{replicas} workers train{_resumed(o, launcher)}{notes}")
     ready = workers.ready if workers is not None else 0
     return Decision(Step.TRAIN, Reason.STARTING, f"{ready} of {replicas} workers are ready{notes}")
 
@@ -54,6 +54,12 @@ def _restarting(o: Observation, launcher: ChildJob, notes: str) -> Decision:
         f"it goes on {start}{notes}"
     )
     return Decision(Step.TRAIN, Reason.RESTARTING, message)
+
+
+def _resumed(o: Observation, launcher: ChildJob | None) -> str:
+    """After a failure: how often it failed, and what a further one would go on from."""
+    again, checkpoint = _again(launcher), o.evidence.last_checkpoint
+    return f"{again}; the newest checkpoint is of step {checkpoint.step}" if again and checkpoint else again
 
 
 def training_done(o: Observation) -> bool:
