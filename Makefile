@@ -26,7 +26,7 @@ $(VENV)/.stamp: requirements/dev.lock wire/pyproject.toml operator/pyproject.tom
 	@touch $@
 
 demo: venv ## The main job: cluster, operator, train, measure, plan, serve, load; writes out/demo/
-	$(BIN)/python -m demo
+	$(CLUSTER) host && $(BIN)/python -m demo
 demo-down: cluster-down ## Remove the demo's cluster
 
 test: ## Everything: checks, unit, API, image and end-to-end tests (one closing line)
