@@ -51,7 +51,7 @@ def profiles(items: list[Object]) -> Table:
 
 
 def rejected(report: Object) -> Table:
-    """One row per variant, class and reason; of its batch sizes the smallest one's numbers (report.json has them all)."""
+    """One row per variant, class and reason, with the smallest batch size's numbers; report.json has them all."""
     made = table("Why the others lost", "candidate", "batch", "reason", "in numbers")
     for column in made.columns[1:]:
         column.justify = "left"
