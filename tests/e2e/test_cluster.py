@@ -25,9 +25,11 @@ from tests.cluster.settings import Settings
 
 DEBIAN = "bookworm"
 POD_SECONDS = 60
+# A shell lets what it starts in the background ignore Ctrl-C, and so would everything that the tests start.
 CALLER = """
-import time
+import signal, time
 from tests.cluster import embedded
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print(embedded.start(full=True).settings.to_json(), flush=True)
 time.sleep(600)
 """
@@ -221,7 +223,10 @@ def test_nothing_is_left_when_the_caller_is_ended(number: signal.Signals) -> Non
         settings = settings_of(caller)
         assert traces(settings), "the check must see a running cluster"
         caller.send_signal(number)
-        caller.wait(timeout=10)
+        try:
+            caller.wait(timeout=10)
+        finally:
+            caller.kill()
     assert wait_until(lambda: not traces(settings), seconds=30), traces(settings)
     assert (settings.logs / "kubelet.log").exists()
 
