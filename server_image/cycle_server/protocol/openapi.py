@@ -1,6 +1,5 @@
 """The OpenAPI document of the server's HTTP endpoints, from the models that read the requests."""
 
-from importlib.metadata import version
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -81,14 +80,14 @@ MODELS: tuple[type[BaseModel], ...] = (
 )
 
 
-def document(*, model_name: str, model_version: str, grpc_port: int) -> JsonObject:
+def document(*, model_name: str, model_version: str, server_version: str, grpc_port: int) -> JsonObject:
     """``grpc_port`` 0: none."""
     over_grpc = f" Open Inference Protocol over gRPC is on port {grpc_port}." if grpc_port else ""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": f"CycleOps: {model_name}",
-            "version": version("cycle-server"),
+            "version": server_version,
             "description": f"Version {model_version} of the model {model_name}.{over_grpc}",
         },
         "paths": {**_task_paths(), **_openai_paths(model_name), **_v2_paths(model_name, model_version)},

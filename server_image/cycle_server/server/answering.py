@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from multidict import CIMultiDictProxy
+
 from cycle_server.batching.batcher import Computed, ShedError
 from cycle_server.drain import Drain
 from cycle_server.engine.pipeline import Tokens
@@ -25,12 +27,11 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class Call:
-    """What came beside a request's body. ``arrived`` on time.monotonic(); headers as they came, None without."""
+    """What came beside a request's body. ``arrived`` on time.monotonic(); ``headers`` (gRPC: metadata) of any case."""
 
     arrived: float
     size_bytes: int
-    deadline_header: str | None = None
-    cache_header: str | None = None
+    headers: CIMultiDictProxy[str]
     remaining_seconds: float = math.inf  # of the protocol's own deadline
 
 
@@ -102,17 +103,19 @@ class Answerer:
         return Answered(content=content, terms=terms)
 
     def _observe(self, call: Call, terms: dict[str, float]) -> None:
-        label = call.cache_header if call.cache_header in OUTCOMES else "direct"
+        outcome = call.headers.get(CACHE_HEADER, "")
+        label = outcome if outcome in OUTCOMES else "direct"
         for term, seconds in {**terms, "request": time.monotonic() - call.arrived}.items():
             self.metrics.terms[term].labels(label).observe(seconds)
 
     def _budget_seconds(self, call: Call) -> float:
         """The server's budget, or what the client still waits if that is less."""
         budget = min(self.config.budget_milliseconds / 1000, call.remaining_seconds)
-        if call.deadline_header is None:
+        header = call.headers.get(DEADLINE_HEADER)
+        if header is None:
             return budget
         try:
-            milliseconds = float(call.deadline_header)
+            milliseconds = float(header)
         except ValueError:
             milliseconds = math.nan
         if not 0 <= milliseconds < math.inf:

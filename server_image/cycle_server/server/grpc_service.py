@@ -1,15 +1,18 @@
 """Open Inference Protocol v2 over gRPC, on a port of its own: the same way as over HTTP, with gRPC's status codes."""
 
+from __future__ import annotations  # grpc's classes are generic in its type stubs only
+
 import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from cycle_server.batching.batcher import Computed, ShedError
 from cycle_server.engine.pipeline import Tokens
@@ -18,7 +21,7 @@ from cycle_server.protocol import open_inference_pb2 as messages
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import format_timing
-from cycle_server.server.answering import CACHE_HEADER, DEADLINE_HEADER, Answerer, Call, retry_after_seconds
+from cycle_server.server.answering import Answerer, Call, retry_after_seconds
 from cycle_server.server.lifecycle import Model
 from cycle_server.server.v2_routes import answer_tensors
 
@@ -32,10 +35,11 @@ STATUS_CODES = {
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Asked = TypeVar("Asked", bound=Message)
 Given = TypeVar("Given", bound=Message)
-Method = Callable[[Asked, Context], Awaitable[Given]]
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Method = Callable[[Asked, Context], Awaitable[Given]]
 
 
 @asynccontextmanager
@@ -141,13 +145,12 @@ class GrpcService:
 
 
 def _call(message: messages.ModelInferRequest, context: Context) -> Call:
-    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    metadata = CIMultiDict((key, value) for key, value in context.invocation_metadata() or () if isinstance(value, str))
     remaining = context.time_remaining()
     return Call(
         arrived=time.monotonic(),
         size_bytes=message.ByteSize(),
-        deadline_header=metadata.get(DEADLINE_HEADER.lower()),
-        cache_header=metadata.get(CACHE_HEADER.lower()),
+        headers=CIMultiDictProxy(metadata),
         remaining_seconds=math.inf if remaining is None else remaining,
     )
 

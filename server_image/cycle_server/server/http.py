@@ -13,7 +13,7 @@ from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import format_timing
 from cycle_server.protocol.v2 import MAXIMUM_BODY_BYTES
-from cycle_server.server.answering import CACHE_HEADER, DEADLINE_HEADER, Answerer, Call, retry_after_seconds
+from cycle_server.server.answering import Answerer, Call, retry_after_seconds
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPENAI_PREFIX = "/v1/"
@@ -36,13 +36,7 @@ async def read_call(request: web.Request) -> tuple[Call, bytes]:
     """The body, and what came beside it. Raises aiohttp's HTTPRequestEntityTooLarge."""
     arrived = time.monotonic()
     body = await request.read()
-    call = Call(
-        arrived=arrived,
-        size_bytes=len(body),
-        deadline_header=request.headers.get(DEADLINE_HEADER),
-        cache_header=request.headers.get(CACHE_HEADER),
-    )
-    return call, body
+    return Call(arrived=arrived, size_bytes=len(body), headers=request.headers), body
 
 
 def counting(answerer: Answerer) -> Middleware:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 
 from cycle_server.drain import Drain, serve_until_drained
 from cycle_server.process import seconds_since_start
@@ -43,11 +44,9 @@ async def _serve(config: ServerConfig) -> None:
 
 async def _listen(answerer: Answerer) -> None:
     config = answerer.config
-    http = serve_until_drained(http_app(answerer), host=config.host, port=config.port, drain=answerer.drain)
-    if not config.grpc_port:
-        await http
-        return
-    from cycle_server.server.grpc_service import serving_grpc  # grpc's memory is only for those who use it
+    async with AsyncExitStack() as stack:
+        if config.grpc_port:
+            from cycle_server.server.grpc_service import serving_grpc  # grpc's memory is only for those who use it
 
-    async with serving_grpc(answerer):
-        await http
+            await stack.enter_async_context(serving_grpc(answerer))
+        await serve_until_drained(http_app(answerer), host=config.host, port=config.port, drain=answerer.drain)

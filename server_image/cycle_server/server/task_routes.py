@@ -1,5 +1,7 @@
 """`POST /classify`, and the pages that describe all endpoints: /openapi.json and /docs."""
 
+from importlib.metadata import version
+
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
@@ -18,7 +20,10 @@ class TaskRoutes:
     def __init__(self, answerer: Answerer) -> None:
         self._answerer = answerer
         self._document = openapi.document(
-            model_name=answerer.config.model_name, model_version=answerer.version, grpc_port=answerer.config.grpc_port
+            model_name=answerer.config.model_name,
+            model_version=answerer.version,
+            server_version=version("cycle-server"),
+            grpc_port=answerer.config.grpc_port,
         )
 
     def routes(self) -> list[web.RouteDef]:
