@@ -9,6 +9,7 @@ from cycle_server.protocol import openai, tasks, v2
 
 JsonObject = dict[str, Any]
 JSON = "application/json"
+BYTES = "application/octet-stream"
 DEADLINE = {
     "name": "X-Cycle-Deadline-Ms",
     "in": "header",
@@ -130,6 +131,10 @@ def _v2_paths(model_name: str, model_version: str) -> JsonObject:
         body=v2.InferRequest,
         example=example,
     )
+    binary = "With binary outputs: JSON as long as Inference-Header-Content-Length says, and their bytes behind it."
+    answer = infer["responses"]["200"]
+    answer["content"][BYTES] = {"schema": {"type": "string", "format": "binary", "description": binary}}
+    answer["headers"] = {v2.TENSOR_HEADER: {"schema": {"type": "integer"}}}
     name, at_version = _path_parameter("model", model_name), _path_parameter("version", model_version)
     for path, parameters in (
         ("/v2/models/{model}", [name]),

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from cycle_server.protocol.errors import ProtocolError, invalid
-from cycle_server.protocol.v2 import MAXIMUM_TEXTS, Part
+from cycle_server.protocol.v2 import MAXIMUM_TEXTS, Integer, Part
 
 MAXIMUM_TOP = 1000
 
@@ -24,7 +24,7 @@ class ClassifyRequest(Part):
     texts: list[str] = Field(
         default_factory=list, min_length=1, max_length=MAXIMUM_TEXTS, json_schema_extra={"examples": [["a", "b"]]}
     )
-    top: int = Field(3, ge=1, le=MAXIMUM_TOP, description="How many labels to give, best first.")
+    top: Integer = Field(3, ge=1, le=MAXIMUM_TOP, description="How many labels to give, best first.")
     truncate: bool = Field(True, description="Cut texts that are longer than the model reads; false: refuse them.")
 
     @property

@@ -5,9 +5,9 @@ One input, ``text`` BYTES [n]. Outputs ``label`` BYTES [n] and ``probability`` F
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from cycle_server.protocol.errors import ProtocolError as ProtocolError
@@ -21,6 +21,13 @@ TENSOR_HEADER = "Inference-Header-Content-Length"  # of the binary tensor extens
 
 OutputName = Literal["label", "probability", "probabilities"]
 DEFAULT_OUTPUTS: tuple[OutputName, ...] = ("label", "probability")
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Integer = Annotated[int, BeforeValidator(_whole)]  # JSON's 2.0 is one too
 
 
 class Part(BaseModel):
@@ -45,7 +52,7 @@ class RequestParameters(Parameters):
 
 class Input(Part):
     name: Literal["text"]
-    shape: list[int] = Field(min_length=1, max_length=1, description="[n], the number of texts.")
+    shape: list[Integer] = Field(min_length=1, max_length=1, description="[n], the number of texts.")
     datatype: Literal["BYTES"]
     data: list[str] = Field(min_length=1, max_length=MAXIMUM_TEXTS)
     parameters: dict[str, Any] = Field(default_factory=dict)

@@ -22,6 +22,8 @@ BAD_CLASSIFY: list[tuple[Any, str]] = [
     ({"texts": ["a"] * (v2.MAXIMUM_TEXTS + 1)}, "texts"),
     ({"text": "a", "top": 0}, "top"),
     ({"text": "a", "top": "3"}, "top"),
+    ({"text": "a", "top": 2.5}, "top"),
+    ({"text": "a", "top": True}, "top"),
     ({"text": "a", "truncate": "no"}, "truncate"),
     ({"text": "a", "txt": "b"}, "txt"),
     ([], "body"),
@@ -36,7 +38,7 @@ def test_a_wrong_classify_request_names_the_field(content: Any, field: str) -> N
 
 
 def test_classify_takes_one_text_or_several_and_ranks_labels() -> None:
-    assert tasks.parse_classify(b'{"text": ""}').all_texts == [""]
+    assert tasks.parse_classify(b'{"text": "", "top": 2.0}').all_texts == [""]
     assert tasks.parse_classify(b'{"texts": ["a", "b"]}').all_texts == ["a", "b"]
     answer = tasks.classify_response(
         model="m", version="1", labels=["x", "y", "z"], probabilities=[[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]], top=2
