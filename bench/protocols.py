@@ -3,7 +3,7 @@
     python -m tests.images.run clients -- env PYTHONPATH=/repo /opt/clients/bin/python -m bench.protocols
 
 The protocols take turns in short rounds, so that a disturbance of the machine falls on all alike. Prints the client's
-time of a request, p50 and p99 in milliseconds, and the server's peak memory with gRPC and, for the others alone, without.
+time of a request, p50 and p99 in milliseconds, and the server's peak memory with gRPC and without.
 """
 
 import statistics
