@@ -34,7 +34,12 @@ def http_calls(url: str) -> dict[str, Call]:
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [TEXT]}
 
     def post(path: str, body: object) -> Call:
-        return lambda: session.post(f"http://{url}{path}", json=body).raise_for_status().json()
+        def call() -> object:
+            response = session.post(f"http://{url}{path}", json=body)
+            response.raise_for_status()
+            return response.json()
+
+        return call
 
     binary = http.InferInput("text", [1], "BYTES")
     binary.set_data_from_numpy(np.array([TEXT], dtype=np.object_))

@@ -14,12 +14,14 @@ from tritonclient import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from cycle_server.process import peak_resident_bytes
 from cycle_server.profiler.http import free_port
 from tests.images.clients.conftest import Served
 from tests.images.server.serving import Running, serving
 from tests.images.server.variants import LABELS
 
 TEXTS = ["the cat runs", "ein Bär, 犬", ""]
+BOMB_BYTES = 100_000_000  # a hundredth of it when compressed
 LONG = " ".join(["tree"] * 46)
 
 
@@ -119,6 +121,17 @@ def test_errors_have_their_code_and_name_the_field(
         stub.ModelInfer(request_message)
     assert error.value.code() is code
     assert text in error.value.details()
+
+
+def test_a_message_that_unpacks_to_far_more_is_refused_before_it_fills_memory(
+    stub: service_pb2_grpc.GRPCInferenceServiceStub, served: Served
+) -> None:
+    bomb = message("x" * BOMB_BYTES)
+    before = peak_resident_bytes(served.running.process.pid)
+    with pytest.raises(plain_grpc.RpcError) as error:
+        stub.ModelInfer(bomb, compression=plain_grpc.Compression.Gzip)
+    assert error.value.code() is plain_grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert peak_resident_bytes(served.running.process.pid) - before < BOMB_BYTES / 2
 
 
 def test_a_deadline_in_the_metadata_sheds_and_says_when_to_come_again(

@@ -1,16 +1,19 @@
 """The endpoints for people: /classify, /docs, /openapi.json, and errors outside any endpoint."""
 
+import gzip
 import re
 from collections.abc import Iterator
 
 import pytest
 
+from cycle_server.process import peak_resident_bytes
 from cycle_wire.parts import Variant
 from tests.images.server.serving import Running, serving
 from tests.images.server.variants import LABELS, write_variant
 
 TEXTS = ["the cat runs", "a small dog", "trees running"]
 TOO_LONG = "cat " * 100
+BOMB_BYTES = 100_000_000  # a hundredth of it or less when compressed
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,16 @@ def test_errors_outside_the_endpoints_are_json_too(server: Running) -> None:
     assert (too_large.status, too_large.body["field"]) == (413, "body")
     for_openai = server.call("/v1/embeddings", b"{")
     assert (for_openai.status, for_openai.body["error"]["param"]) == (400, "body")
+
+
+def test_a_body_that_unpacks_to_far_more_is_refused_before_it_fills_memory(server: Running) -> None:
+    body = gzip.compress(b'{"text": "' + b"x" * BOMB_BYTES + b'"}')
+    before = peak_resident_bytes(server.process.pid)
+    reply = server.call("/classify", body, headers={"Content-Encoding": "gzip"})
+    assert (reply.status, reply.body["field"]) == (413, "body")
+    assert peak_resident_bytes(server.process.pid) - before < BOMB_BYTES / 2
+    small = gzip.compress(b'{"text": "the cat runs"}')
+    assert server.call("/classify", small, headers={"Content-Encoding": "gzip"}).status == 200
 
 
 def test_the_endpoints_are_described(server: Running) -> None:
