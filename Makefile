@@ -48,13 +48,15 @@ verify: venv ## Lint, types, import contracts, generated files, chart
 	$(BIN)/python -m cycleops.api.crd --check crds
 	$(BIN)/python -m tests.verify
 
-generate: venv ## Write crds/ and docs/reference/ from the models
+generate: venv ## Write crds/ and docs/reference/ from the models, and code from the .proto files
 	$(BIN)/python -m cycleops.api.crd crds
 	$(BIN)/python -m cycleops.api.reference docs/reference/api.md
+	$(BIN)/python -m tests.protos
 
 lock: venv ## Resolve requirements/*.in anew into the lock files
-	for name in operator images dev horovod horovod-build demo-data; do \
-	  case $$name in horovod*|demo-data) alone=--no-deps;; *) alone=;; esac; \
+	for name in operator images server clients dev horovod horovod-build demo-data; do \
+	  case $$name in horovod*|demo-data) alone=--no-deps;; server|clients) alone="-c requirements/images.lock";; \
+	    *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done
 
