@@ -8,7 +8,7 @@ CLUSTER := $(BIN)/python -m tests.cluster
 PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
+.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock bench-cache \
         cluster-up cluster-down images clean
 
 help: ## List the commands
@@ -39,6 +39,9 @@ test-images: venv ## Inside the built images: training, compression, engine, ser
 	$(CLUSTER) host && $(PYTEST) tests/images
 test-e2e: venv ## On a real cluster: real pods, real training, real requests
 	$(CLUSTER) host && $(PYTEST) tests/e2e
+
+bench-cache: venv ## Cache hits beside nginx and Varnish, hit ratios by policy; writes out/bench/
+	PYTHONPATH=server_image $(BIN)/python -m bench.cache
 
 verify: venv ## Lint, types, import contracts, generated files, chart
 	$(BIN)/ruff check .
