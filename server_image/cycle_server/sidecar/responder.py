@@ -14,7 +14,6 @@ from pydantic_core import to_json
 
 from cycle_server.protocol import v2
 from cycle_server.protocol.timing import HEADER as TIMING_HEADER
-from cycle_server.protocol.timing import format_timing
 from cycle_server.sidecar.cache import AnswerCache, Kept, Known, KnownRequests
 from cycle_server.sidecar.flight import Flights
 from cycle_server.sidecar.key import Identity, cache_key, raw_digest, takes_an_id, with_id, without_id
@@ -104,41 +103,33 @@ class Responder:
         kept = self.cache.get(known.key) if known is not None else None
         if known is None or kept is None:
             return None
-        body = with_id(kept.body, known.request_id)
-        seconds = time.perf_counter() - arrived
-        self._hits.inc()
-        self._answer_bytes["hit"].inc(len(body))
-        self._request_seconds["hit"].observe(seconds)
-        self._cache_seconds["hit"].observe(seconds)
-        return Reply(
-            200,
-            body,
-            {
-                "Content-Type": "application/json",
-                TIMING_HEADER: f"cache;dur={seconds * 1000:.3f}",
-                CACHE_HEADER: "hit",
-                "Age": str(int(self.cache.age_seconds(kept))),
-            },
-        )
+        answer = Answer(status=200, body=with_id(kept.body, known.request_id), headers=JSON_HEADERS)
+        return self._said(_Outcome("hit", answer, age_seconds=self.cache.age_seconds(kept)), arrived=arrived)
 
     async def reply(self, asked: Asked) -> Reply:
         """A server that can't be reached is a 503."""
         arrived = time.perf_counter()
-        outcome = await self._outcome(asked)
-        answer = outcome.answer
+        return self._said(await self._outcome(asked), arrived=arrived)
+
+    def _said(self, outcome: _Outcome, *, arrived: float) -> Reply:
+        """Counts it, and says in its headers where it came from and how long that took."""
+        name, answer = outcome.name, outcome.answer
         total = time.perf_counter() - arrived
         own = max(total - outcome.upstream_seconds, 0.0)
-        self._metrics.requests.labels(outcome.name, str(answer.status)).inc()
-        self._answer_bytes[outcome.name].inc(len(answer.body))
+        self._answer_bytes[name].inc(len(answer.body))
+        if name == "hit":
+            self._hits.inc()
+        else:
+            self._metrics.requests.labels(name, str(answer.status)).inc()
         if answer.status == 200:
-            self._request_seconds[outcome.name].observe(total)
-            self._cache_seconds[outcome.name].observe(own)
+            self._request_seconds[name].observe(total)
+            self._cache_seconds[name].observe(own)
         upstream_timing = answer.headers.get(TIMING_HEADER)
-        timing = format_timing({"cache": own})
+        timing = f"cache;dur={own * 1000:.3f}"
         headers = {
             **answer.headers,
             TIMING_HEADER: f"{upstream_timing}, {timing}" if upstream_timing else timing,
-            CACHE_HEADER: outcome.name,
+            CACHE_HEADER: name,
         }
         if outcome.age_seconds is not None:
             headers["Age"] = str(int(outcome.age_seconds))
