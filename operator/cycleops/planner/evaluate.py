@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from cycleops.planner import queueing
 from cycleops.planner.model import Algorithm, Candidate, Settings, Workload
 from cycleops.planner.result import Prediction, Term
-from cycleops.planner.service_time import ComputeTable, ServiceTimes, heaviness
-from cycleops.planner.simulate import Outcome, Shape, Station, simulate
+from cycleops.planner.service_time import ServiceTimes, heaviness
+from cycleops.planner.simulate import Outcome, Path, Shape, Station, simulate
+from cycleops.planner.simulation import intervals
 from cycleops.planner.traffic import Draws, draw
 
 Array = NDArray[np.float64]
 HISTOGRAM_ERROR = 0.01  # cycle_wire.profile: a bucket's middle is within 1 % of what is in it
-_BATCH_MEANS = 10
-_STUDENT_95 = 2.262  # t of 9 degrees of freedom, two-sided 95 %
 _MAXIMUM_REQUESTS = 100_000
 
 
@@ -73,28 +72,49 @@ class Evaluator:
         return self._kept
 
     def predict(self, prepared: Prepared, choice: Choice) -> Prediction:
+        """With the hits that there is evidence for: what replicas are counted by."""
         key = (prepared.key, choice)
         if key not in self._kept:
-            shape = Shape(
-                replicas=choice.replicas,
-                maximum_batch=choice.batch_size,
-                delay_seconds=choice.delay_seconds if choice.batch_size > 1 else 0.0,
-                algorithm=self.algorithm,
-                dispatchers=self.settings.dispatchers,
-            )
-            outcome = simulate(
-                draws=self.draws,
-                station=self._station(prepared, self._heaviness(prepared, choice.replicas)),
-                shape=shape,
-                rate_per_second=self.workload.rate_per_second,
-            )
-            self._kept[key] = _prediction(
-                outcome,
-                percentile=self.percentile,
-                residual=prepared.times.residual,
-                load=self.load(prepared, choice.batch_size, choice.replicas),
-            )
+            self._kept[key] = self._simulated(prepared, choice, self.workload.cache_hit_ratio_lower)
         return self._kept[key]
+
+    def expect(self, prepared: Prepared, choice: Choice) -> Prediction:
+        """With the hits that were measured: what will be seen. It is held against the budget as :meth:`predict` is."""
+        sized, ratio = self.predict(prepared, choice), self.workload.expected_hit_ratio
+        if ratio == self.workload.cache_hit_ratio_lower:
+            return sized
+        seen = self._simulated(prepared, choice, ratio)
+        return replace(
+            seen,
+            sized_at_ms=max(seen.sized_at_ms, sized.sized_at_ms),
+            high_ms=max(seen.high_ms, sized.high_ms),  # the hit ratio may be as low as its bound
+            load=sized.load,
+        )
+
+    def _simulated(self, prepared: Prepared, choice: Choice, hit_ratio: float) -> Prediction:
+        shape = Shape(
+            replicas=choice.replicas,
+            maximum_batch=choice.batch_size,
+            delay_seconds=choice.delay_seconds if choice.batch_size > 1 else 0.0,
+            algorithm=self.algorithm,
+            dispatchers=self.settings.dispatchers,
+            hash_load_percent=self.settings.hash_load_percent,
+        )
+        outcome = simulate(
+            draws=self.draws,
+            station=self._station(prepared, self._heaviness(prepared, choice.replicas)),
+            shape=shape,
+            rate_per_second=self.workload.rate_per_second,
+            hit_ratio=hit_ratio,
+        )
+        return _prediction(
+            outcome,
+            percentile=self.percentile,
+            residual=prepared.times.residual,
+            load=self.load(prepared, choice.batch_size, choice.replicas),
+            hit_ratio=hit_ratio,
+            extrapolated_share=float((self.draws.tokens > prepared.times.lengths[-1] + 0.5).mean()),
+        )
 
     def idle_milliseconds(self, prepared: Prepared, *, percentile: float) -> tuple[float, float, float]:
         """T, pre and post at the percentile on a server without other requests.
@@ -104,15 +124,11 @@ class Evaluator:
         draws, results = self.draws, []
         for heavy in (0.0, 1.0):
             station = self._station(prepared, heavy)
-            pre, post = station.pre[draws.bucket, draws.pre], station.post[draws.post]
-            compute = np.asarray(station.compute[1])[draws.bucket, draws.compute]
-            total = np.where(
-                draws.hit,
-                station.cache_hit[draws.cache_hit],
-                station.overhead[draws.overhead] + pre + compute + post,
-            )
-            total = total + station.balancer_overhead_seconds
-            terms = (total, pre[~draws.hit], post[~draws.hit])
+            path = Path.of(draws=draws, station=station, hit_ratio=self.workload.cache_hit_ratio_lower)
+            alone = prepared.times.compute_quantiles(batch_size=1, lengths=draws.bucket_lengths, heavy=heavy)
+            compute = alone[draws.bucket, draws.compute]
+            total = np.where(path.hit, path.hit_time, path.overhead + path.pre + compute + path.post)
+            terms = (total, path.pre[~path.hit], path.post[~path.hit])
             results.append([1000 * _quantile(term, percentile / 100) for term in terms])
         (paced, *paced_terms), (saturated, *saturated_terms) = results
         pre_ms, post_ms = np.maximum(paced_terms, saturated_terms).tolist()
@@ -147,18 +163,24 @@ class Evaluator:
 
     def wait_bound_milliseconds(self, prepared: Prepared, *, batch_size: int, replicas: int) -> float:
         """Optimistic wait at the percentile of the misses that the percentile of all requests implies."""
-        beyond = (1 - self.percentile / 100) / (1 - self.workload.cache_hit_ratio_lower)
+        percentile = queueing.percentile_of_misses(
+            percentile=self.percentile, hit_ratio=self.workload.cache_hit_ratio_lower
+        )
         return 1000 * queueing.wait_bound_seconds(
             rate_per_second=self.miss_rate_per_second,
             replicas=replicas,
             batch_seconds=self.batch_seconds(prepared, batch_size),
             batch_size=batch_size,
-            arrival_cv2=self.workload.burstiness_cv2,
-            percentile=100 * max(1 - beyond, 0.0),
+            arrival_cv2=self.workload.least_cv2,
+            percentile=percentile,
         )
 
     def _heaviness(self, prepared: Prepared, replicas: int) -> float:
-        """By the busy share without batching: batching only lowers it."""
+        """By the busy share without batching: batching only lowers it. Under a CPU limit, the stalls of the saturated
+        rows are the simulation's own doing, so the paced rows hold.
+        """
+        if prepared.candidate.hardware.cpu_limit_cores is not None:
+            return 0.0
         return heaviness(self.miss_rate_per_second * self.single_seconds(prepared) / replicas)
 
     def _station(self, prepared: Prepared, heavy: float) -> Station:
@@ -166,32 +188,48 @@ class Evaluator:
         if key not in self._stations:
             times, lengths = prepared.times, self.draws.bucket_lengths
             self._stations[key] = Station(
-                compute=ComputeTable(times, lengths=lengths, heavy=heavy),
+                compute=times.table(
+                    lengths=lengths,
+                    bucket_of=self.draws.bucket_of,
+                    maximum_batch=times.batch_sizes[-1],
+                    heavy=heavy,
+                ),
                 pre=times.pre_table(lengths=lengths, heavy=heavy),
                 post=times.post_levels(heavy=heavy),
                 overhead=times.overhead,
                 cache_hit=times.cache_hit,
                 balancer_overhead_seconds=self.settings.balancer_overhead_seconds,
+                quota_seconds=prepared.candidate.hardware.quota_seconds,
+                threads=prepared.candidate.hardware.threads,
             )
         return self._stations[key]
 
 
 def _quantile(values: Array, share: float) -> float:
     """0 when there is nothing."""
-    return float(np.quantile(values, share)) if len(values) else 0.0
+    return float(intervals.of_sorted(np.sort(values), share=share)) if len(values) else 0.0
 
 
 def _term(seconds: Array) -> Term:
-    mean = 1000 * float(seconds.mean()) if len(seconds) else 0.0
-    return Term(mean_ms=mean, p50_ms=1000 * _quantile(seconds, 0.5), p99_ms=1000 * _quantile(seconds, 0.99))
+    if not len(seconds):
+        return Term(mean_ms=0.0, p50_ms=0.0, p99_ms=0.0)
+    rising = np.sort(seconds)
+    p50, p99 = (float(intervals.of_sorted(rising, share=share)) for share in (0.5, 0.99))
+    return Term(mean_ms=1000 * float(seconds.mean()), p50_ms=1000 * p50, p99_ms=1000 * p99)
 
 
-def _prediction(outcome: Outcome, *, percentile: float, residual: float, load: float) -> Prediction:
-    share = percentile / 100
-    latency = 1000 * _quantile(outcome.total, share)
-    parts = [1000 * _quantile(part, share) for part in np.array_split(outcome.total, _BATCH_MEANS)]
-    half_width = _STUDENT_95 * float(np.std(parts, ddof=1)) / math.sqrt(_BATCH_MEANS)
-    compute = _term(outcome.compute)
+def _prediction(
+    outcome: Outcome,
+    *,
+    percentile: float,
+    residual: float,
+    load: float,
+    hit_ratio: float,
+    extrapolated_share: float,
+) -> Prediction:
+    estimate = intervals.quantile(outcome.total, share=percentile / 100)
+    latency, half_width = 1000 * estimate.value, 1000 * estimate.half_width
+    total, compute = _term(outcome.total), _term(outcome.compute)
     band = math.hypot(half_width, residual * min(compute.p99_ms, latency), HISTOGRAM_ERROR * latency)
     return Prediction(
         percentile=percentile,
@@ -199,8 +237,8 @@ def _prediction(outcome: Outcome, *, percentile: float, residual: float, load: f
         sized_at_ms=latency + half_width,
         low_ms=max(latency - band, 0.0),
         high_ms=latency + band,
-        p50_ms=1000 * _quantile(outcome.total, 0.5),
-        p99_ms=1000 * _quantile(outcome.total, 0.99),
+        p50_ms=total.p50_ms,
+        p99_ms=total.p99_ms,
         pre=_term(outcome.pre),
         queue=_term(outcome.queue),
         compute=compute,
@@ -209,4 +247,6 @@ def _prediction(outcome: Outcome, *, percentile: float, residual: float, load: f
         utilization=outcome.utilization,
         load=load,
         mean_batch=outcome.mean_batch,
+        cache_hit_ratio=hit_ratio,
+        extrapolated_share=extrapolated_share,
     )
