@@ -28,18 +28,22 @@ def above_capacity(problem: Problem, evaluator: Evaluator, prepared: Prepared, b
 
 def out_of_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, most: int) -> Rejected:
     delay = delays_seconds(problem, evaluator, prepared, batch_size)[0]
-    prediction = evaluator.predict(prepared, Choice(batch_size=batch_size, delay_seconds=delay, replicas=most))
+    sizing = evaluator.size(prepared, Choice(batch_size=batch_size, delay_seconds=delay, replicas=most))
     message = (
         f"with {replicas_text(most)}, the most allowed, p{problem.budget.percentile:g} is "
-        f"{prediction.sized_at_ms:.1f} ms, above {problem.budget.latency_milliseconds:g} ms (at p99: queue "
-        f"{prediction.queue.p99_ms:.1f} ms, compute {prediction.compute.p99_ms:.1f} ms)"
+        f"{sizing.sized_at_ms:.1f} ms, above {problem.budget.latency_milliseconds:g} ms (at p99: queue "
+        f"{sizing.queue_p99_ms:.1f} ms, compute {sizing.compute_p99_ms:.1f} ms)"
     )
     return rejection(prepared.candidate, batch_size, RejectReason.REPLICA_LIMIT, message)
 
 
-def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int, limit: float) -> Rejected:
-    cost = cost_of(prepared, replicas)
+def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int, best: Option) -> Rejected:
+    """``best``: what was found before. As cheap is too dear for what is less accurate."""
+    cost, limit = cost_of(prepared, replicas), best.cost_per_hour
     message = f"needs {replicas_text(replicas)} or more, {cost:g} per hour; the budget is held for {limit:g}"
+    if cost <= limit:
+        message += f", at an accuracy of {_accuracy(best.prepared)} against {_accuracy(prepared)}"
+        return rejection(prepared.candidate, batch_size, RejectReason.LESS_ACCURATE, message)
     if replicas > 1:
         message += f". With {replicas - 1} {_why_not(evaluator, prepared, batch_size, replicas - 1)}"
     return rejection(prepared.candidate, batch_size, RejectReason.COSTLIER, message)
@@ -65,11 +69,12 @@ def beaten(option: Option, best: Option) -> Rejected:
         reason, message = RejectReason.COSTLIER, f"{needs}; the plan costs {best.cost_per_hour:g}"
     elif option.rank[1] > best.rank[1]:
         reason = RejectReason.LESS_ACCURATE
-        message = f"{needs}, as cheap as the plan, but its accuracy is {_accuracy(option)} against {_accuracy(best)}"
+        accuracies = f"{_accuracy(option.prepared)} against {_accuracy(best.prepared)}"
+        message = f"{needs}, as cheap as the plan, but its accuracy is {accuracies}"
     else:
         reason = RejectReason.SLOWER
-        latency = f"{option.prediction.sized_at_ms:.1f} ms against {best.prediction.sized_at_ms:.1f} ms"
-        message = f"{needs}, as cheap and accurate as the plan, but its p{option.prediction.percentile:g} is {latency}"
+        latency = f"{option.sizing.sized_at_ms:.1f} ms against {best.sizing.sized_at_ms:.1f} ms"
+        message = f"{needs}, as cheap and accurate as the plan, but its p{option.sizing.percentile:g} is {latency}"
     return rejection(option.prepared.candidate, choice.batch_size, reason, message)
 
 
@@ -139,8 +144,8 @@ def _asked(budget: Budget) -> str:
     return f"{latency}, {floor.metric} at most {floor.maximum_drop:g} below that of {floor.baseline}"
 
 
-def _accuracy(option: Option) -> str:
-    return "unknown" if option.prepared.accuracy is None else f"{option.prepared.accuracy:.4f}"
+def _accuracy(prepared: Prepared) -> str:
+    return "unknown" if prepared.accuracy is None else f"{prepared.accuracy:.4f}"
 
 
 def _rate_text(rate_per_second: float) -> str:

@@ -37,7 +37,13 @@ class Line(Law):
     """Seconds by size: ``coefficients`` are the constant and the slope."""
 
     def seconds(self, size: ArrayLike) -> Array:
-        return _line(np.asarray(size, dtype=float)) @ np.array(self.coefficients)
+        seconds: Array = _line(np.asarray(size, dtype=float)) @ np.array(self.coefficients)
+        return seconds
+
+    def size_of(self, seconds: float) -> float | None:
+        """The size that takes so long: what drifted inputs have become. None where time does not go with size."""
+        constant, slope = self.coefficients
+        return (seconds - constant) / slope if slope > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +52,8 @@ class ComputeLaw(Law):
 
     def seconds(self, *, parameters: ArrayLike, batch_size: ArrayLike, tokens: ArrayLike) -> Array:
         """``tokens``: of one input of the batch, in the mean. Arguments are broadcast."""
-        return _compute(parameters, batch_size, tokens) @ np.array(self.coefficients)
+        seconds: Array = _compute(parameters, batch_size, tokens) @ np.array(self.coefficients)
+        return seconds
 
 
 @dataclass(frozen=True, kw_only=True)

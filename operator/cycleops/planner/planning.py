@@ -43,7 +43,7 @@ def plan(
     solution = solve(problem, evaluator)
     if solution.option is not None:
         option = solution.option
-        chosen = make_plan(option.prepared, option.choice, evaluator.expect(option.prepared, option.choice))
+        chosen = option.plan(evaluator)
         longest = option.prepared.times.lengths[-1]
         sentences = [*explain.of_plan(problem, chosen), *explain.of_range(problem, longest)]
         return _result(problem, evaluator, solution, chosen, None, sentences)
@@ -102,7 +102,7 @@ def _judged(problem: Problem, evaluator: Evaluator, prepared: Sequence[Prepared]
         return None
     delay = (pinned.delay_milliseconds or 0.0) / 1000
     choice = Choice(batch_size=pinned.batch_size, delay_seconds=delay, replicas=pinned.replicas)
-    return make_plan(one, choice, evaluator.expect(one, choice))
+    return make_plan(one, choice, evaluator.predict(one, choice))
 
 
 # Which obstacle a reason speaks of, from the last hurdle to the first: the candidate that came furthest decides.

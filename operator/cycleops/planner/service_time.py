@@ -9,6 +9,7 @@ to never fall when length or batch grows, since a fall is noise. Below the short
 above the longest, the law goes on (or the last slope), and the search refuses workloads in which that would matter.
 """
 
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -51,15 +52,18 @@ class ServiceTimes:
 
     def mean_compute_seconds(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
         """Mean compute of a batch, by the mean length of its inputs."""
-        means: Array = self.compute_quantiles(batch_size=batch_size, lengths=lengths, heavy=heavy).mean(axis=-1)
+        sizes = np.array([float(batch_size)])
+        ratio = self._ratio(self.compute.mean(axis=-1, keepdims=True), lengths, heavy)
+        by_size = _interpolate(ratio, np.array(self.batch_sizes, dtype=float), sizes, axis=0)
+        means: Array = by_size[0, :, 0] * self._law(sizes, lengths)[0]
         return means
 
     def compute_quantiles(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
         """Compute of a batch: [mean length of its inputs, level] in seconds."""
-        ratio = _interpolate(
-            self._ratio(lengths, heavy), np.array(self.batch_sizes, dtype=float), np.array([float(batch_size)]), axis=0
-        )
-        quantiles: Array = ratio[0] * self._law(np.array([float(batch_size)]), lengths)[0][:, None]
+        sizes = np.array([float(batch_size)])
+        ratio = self._ratio(self.compute, lengths, heavy)
+        by_size = _interpolate(ratio, np.array(self.batch_sizes, dtype=float), sizes, axis=0)
+        quantiles: Array = by_size[0] * self._law(sizes, lengths)[0][:, None]
         return quantiles
 
     def table(self, *, lengths: Array, bucket_of: Indices, maximum_batch: int, heavy: float) -> Table:
@@ -67,7 +71,7 @@ class ServiceTimes:
         sizes, grid = np.arange(maximum_batch + 1, dtype=float), np.array(self.batch_sizes, dtype=float)
         left, share = _places(sizes, grid)
         return Table(
-            ratio=np.ascontiguousarray(self._ratio(lengths, heavy)),
+            ratio=np.ascontiguousarray(self._ratio(self.compute, lengths, heavy)),
             law=self._law(np.maximum(sizes, 1.0), lengths),
             left=left,
             share=share,
@@ -81,10 +85,10 @@ class ServiceTimes:
     def post_levels(self, *, heavy: float) -> Array:
         return _blend(self.post, heavy)
 
-    def _ratio(self, lengths: Array, heavy: float) -> Array:
+    def _ratio(self, compute: Array, lengths: Array, heavy: float) -> Array:
         """What was measured over the law: [measured batch size, length, level]."""
         grid = np.array(self.lengths, dtype=float)
-        measured = _blend(self.compute, heavy) / self._law(np.array(self.batch_sizes, dtype=float), grid)[..., None]
+        measured = _blend(compute, heavy) / self._law(np.array(self.batch_sizes, dtype=float), grid)[..., None]
         if self.law is not None:
             lengths = np.minimum(lengths, grid[-1])  # beyond, the law alone goes on
         return _interpolate(measured, grid, lengths, axis=1)
@@ -135,6 +139,18 @@ def service_times(profile: Profile) -> ServiceTimes:
     over_law = compute.mean(axis=-1) / bare._law(np.array(sizes, dtype=float), np.array(lengths, dtype=float))
     residual = _residual(over_law, np.array(sizes, dtype=float), np.array(lengths, dtype=float))
     return replace(bare, residual=residual)
+
+
+_REMEMBERED: dict[int, ServiceTimes] = {}
+
+
+def remembered_service_times(profile: Profile) -> ServiceTimes:
+    """As :func:`service_times`, once in the life of a profile (which never changes): planning again is then quick."""
+    known = _REMEMBERED.get(id(profile))
+    if known is None:
+        known = _REMEMBERED[id(profile)] = service_times(profile)
+        weakref.finalize(profile, _REMEMBERED.pop, id(profile), None)
+    return known
 
 
 def _law(profile: Profile, means: Array, sizes: Sequence[int], lengths: Sequence[int]) -> ComputeLaw | None:
@@ -238,7 +254,7 @@ def _places(points: Array, grid: Array) -> tuple[Indices, Array]:
 
 
 def _residual(over_law: Array, sizes: Array, lengths: Array) -> float:
-    """What interpolation of the rows over their law misses: each inner row predicted from its two neighbours, relative, root mean square.
+    """What interpolating the rows over their law misses: each inner one from its two neighbours, root mean square.
 
     Leaving a row out doubles the grid's step there, and the error of linear interpolation goes with the step's square:
     hence the quarter.

@@ -4,6 +4,7 @@ T of a request = balancer and transport + pre + queue + compute + post. Pre and 
 Half of the overhead lies before the queue and half after the answer. A cache hit leaves at the sidecar.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -83,12 +84,23 @@ class Outcome:
     overhead: Array
     utilization: float
     mean_batch: float
+    largest_batch: int
+    warm_up: int
 
 
 def simulate(
-    *, draws: Draws, station: Station, shape: Shape, rate_per_second: float, hit_ratio: float = 0.0
+    *,
+    draws: Draws,
+    station: Station,
+    shape: Shape,
+    rate_per_second: float,
+    hit_ratio: float = 0.0,
+    warm_up: int | None = None,
 ) -> Outcome:
-    """Requests arrive at ``rate_per_second``; the draws say in which rhythm, how long they are and how they fare."""
+    """Requests arrive at ``rate_per_second``; the draws say in which rhythm, how long they are and how they fare.
+
+    ``warm_up``: requests that are left out in front; WARM_UP_SHARE of them when it is not given.
+    """
     path = Path.of(draws=draws, station=station, hit_ratio=hit_ratio)
     arrival = np.cumsum(draws.gaps) / rate_per_second
     miss = ~path.hit
@@ -107,7 +119,7 @@ def simulate(
     served = _served(requests, station, shape)
     queue = served.start - ready
     total = np.where(miss, path.overhead + path.pre + queue + served.compute + path.post, path.hit_time)
-    warm = int(np.ceil(WARM_UP_SHARE * draws.count))
+    warm = math.ceil(WARM_UP_SHARE * draws.count) if warm_up is None else warm_up
     keep = np.flatnonzero(miss[warm:]) + warm
     return Outcome(
         total=total[warm:],
@@ -118,6 +130,8 @@ def simulate(
         overhead=path.overhead[keep],
         utilization=served.busy_seconds / (shape.replicas * float(arrival[-1])),
         mean_batch=float(miss.sum()) / max(served.batches, 1),
+        largest_batch=served.largest_batch,
+        warm_up=warm,
     )
 
 

@@ -5,7 +5,7 @@ candidates is theirs and not the dice's, and so that a plan depends on nothing b
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -41,6 +41,12 @@ class Draws:
     @property
     def count(self) -> int:
         return len(self.gaps)
+
+    def first(self, count: int) -> "Draws":
+        """Only so many requests."""
+        whole = ("bucket_lengths", "bucket_of")
+        names = [one.name for one in fields(self) if one.name not in whole]
+        return replace(self, **{name: getattr(self, name)[:count] for name in names})
 
 
 def draw(*, workload: Workload, requests: int, dispatchers: int, seed: int) -> Draws:

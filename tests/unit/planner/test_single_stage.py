@@ -1,7 +1,7 @@
 """One stage against theory: means and 99th percentiles within 2 %, at fixed seeds. Service times have mean 1 s.
 
-Sources: L. Kleinrock, Queueing Systems I, M/M/1 (3.2), M/M/c (3.5), Pollaczek-Khinchine (5.6, 5.7), M/D/1 (problem 5.8);
-D. Gross, C. Harris, Fundamentals of Queueing Theory, bulk service (3.2), solved here by its Markov chain.
+Sources: L. Kleinrock, Queueing Systems I, M/M/1 (3.2), M/M/c (3.5), Pollaczek-Khinchine (5.6, 5.7), M/D/1 (problem
+5.8); D. Gross, C. Harris, Fundamentals of Queueing Theory, bulk service (3.2), solved here by its Markov chain.
 """
 
 import math

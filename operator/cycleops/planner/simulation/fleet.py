@@ -12,9 +12,7 @@ Indices = NDArray[np.int64]
 _RING_SEED = 7  # any: pods' addresses, which place them on the ring, are not known before they run
 
 
-def least_connections(
-    *, requests: Requests, table: Table, rules: Rules, replicas: int, dispatchers: int
-) -> Served:
+def least_connections(*, requests: Requests, table: Table, rules: Rules, replicas: int, dispatchers: int) -> Served:
     """HAProxy's leastconn: fewest connections of this dispatcher's own, then whose count has stood longest."""
     return _together(requests, table, rules, replicas, dispatchers, 0)
 
@@ -29,16 +27,14 @@ def consistent_hash(
     return _together(requests, table, rules, replicas, dispatchers, load_percent)
 
 
-def round_robin(
-    *, requests: Requests, table: Table, rules: Rules, replicas: int, dispatchers: int
-) -> Served:
+def round_robin(*, requests: Requests, table: Table, rules: Rules, replicas: int, dispatchers: int) -> Served:
     """Each dispatcher in its own turn, so each replica is a queue of its own."""
     replica = np.zeros(len(requests.arrival), dtype=np.int64)
     for dispatcher in range(dispatchers):
         own = np.flatnonzero(requests.dispatcher == dispatcher)
         replica[own] = (np.arange(len(own)) + dispatcher) % replicas
     start, compute = requests.ready.copy(), np.zeros(len(requests.arrival))
-    busy, batches = 0.0, 0
+    busy, batches, largest = 0.0, 0, 0
     for index in range(replicas):
         chosen = np.flatnonzero((replica == index) & requests.queued)
         served = serve_batches(
@@ -52,7 +48,8 @@ def round_robin(
         start[chosen], compute[chosen] = served.start, served.compute
         busy += served.busy_seconds
         batches += served.batches
-    return Served(start=start, compute=compute, busy_seconds=busy, batches=batches)
+        largest = max(largest, served.largest_batch)
+    return Served(start=start, compute=compute, busy_seconds=busy, batches=batches, largest_batch=largest)
 
 
 @lru_cache(maxsize=64)
@@ -66,8 +63,14 @@ def ring_of(replicas: int) -> Ring:
 def _together(
     requests: Requests, table: Table, rules: Rules, replicas: int, dispatchers: int, load_percent: int
 ) -> Served:
-    from cycleops.planner.simulation.fleet_kernel import run_together  # numba: imported when it is needed
+    from cycleops.planner.simulation import fleet_kernel as kernel  # numba: imported when it is needed
 
-    ring = ring_of(replicas if load_percent else 1)
-    start, compute, busy, batches = run_together(requests, table, rules, ring, replicas, dispatchers, load_percent)
-    return Served(start=start, compute=compute, busy_seconds=busy, batches=batches)
+    state = kernel.new_state(len(requests.arrival), replicas, dispatchers)
+    kernel.run_together(state, requests, table, rules, ring_of(replicas if load_percent else 1), load_percent)
+    return Served(
+        start=state.start,
+        compute=state.compute,
+        busy_seconds=float(state.busy[0]),
+        batches=int(state.counts[kernel.BATCHES]),
+        largest_batch=int(state.counts[kernel.LARGEST]),
+    )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cycleops.planner.simulation.compiled import compiled
+from cycleops.planner.simulation.compiled import compiled, inlined
 from cycleops.planner.simulation.kernels import batch_seconds, hash_slots, ring_place
 from cycleops.planner.simulation.quota import end_under_quota
 from cycleops.planner.simulation.rules import RING_POINTS, Requests, Ring, Rules, Table
@@ -16,11 +16,11 @@ from cycleops.planner.simulation.rules import RING_POINTS, Requests, Ring, Rules
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _NONE = -1
-_OPEN, _TURN, _BATCHES = 0, 1, 2  # places in State.counts
+_OPEN, _TURN, BATCHES, LARGEST = 0, 1, 2, 3  # places in State.counts
 
 
 class State(NamedTuple):
-    """All that changes. By request, by replica, by dispatcher, and sums."""
+    """All that changes: by request, by replica, by dispatcher, and sums."""
 
     start: Array
     compute: Array
@@ -42,7 +42,7 @@ class State(NamedTuple):
     busy: Array
 
 
-@compiled
+@inlined
 def push(times: Array, items: Indices, size: int, time: float, item: int) -> int:
     """Into a heap by time; the new size."""
     place = size
@@ -56,7 +56,7 @@ def push(times: Array, items: Indices, size: int, time: float, item: int) -> int
     return size + 1
 
 
-@compiled
+@inlined
 def pop(times: Array, items: Indices, size: int) -> int:
     """The first is dropped; the new size."""
     size -= 1
@@ -75,7 +75,7 @@ def pop(times: Array, items: Indices, size: int) -> int:
     return size
 
 
-@compiled
+@inlined
 def enqueue(
     request: int, replica: int, ready: Array, head: Indices, tail: Indices, following: Indices, before: Indices
 ) -> None:
@@ -95,15 +95,15 @@ def enqueue(
         before[behind] = request
 
 
-@compiled
+@inlined
 def next_start(first: int, waiting: int, free: float, ready: Array, following: Indices, rules: Rules) -> float:
     """When the replica's next batch starts if nothing else arrives."""
     if first == _NONE:
         return np.inf
-    start = max(ready[first], free)
+    start: float = max(ready[first], free)
     if rules.delay_seconds == 0.0 or rules.maximum_batch == 1:
         return start
-    deadline = ready[first] + rules.delay_seconds
+    deadline: float = ready[first] + rules.delay_seconds
     if waiting >= rules.maximum_batch:
         last = first
         for _ in range(rules.maximum_batch - 1):
@@ -112,7 +112,7 @@ def next_start(first: int, waiting: int, free: float, ready: Array, following: I
     return max(start, deadline)
 
 
-@compiled
+@inlined
 def least_connected(connections: Indices, turn: Indices) -> int:
     """Fewest connections; of equals, the one that has had so many for the longest time, as in HAProxy."""
     chosen = 0
@@ -124,7 +124,7 @@ def least_connected(connections: Indices, turn: Indices) -> int:
     return chosen
 
 
-@compiled
+@inlined
 def hashed(spread: float, connections: Indices, served: int, load_percent: int, ring: Ring) -> int:
     """The nearest point's replica, or the first after it on the ring that may take one more."""
     replicas, place = len(connections), ring_place(ring.position, ring.owner, spread)
@@ -135,8 +135,8 @@ def hashed(spread: float, connections: Indices, served: int, load_percent: int, 
         place = (place + 1) % len(ring.owner)
 
 
-@compiled
 def new_state(count: int, replicas: int, dispatchers: int) -> State:
+    """Nobody waits and every replica is free."""
     return State(
         np.zeros(count),
         np.zeros(count),
@@ -154,17 +154,17 @@ def new_state(count: int, replicas: int, dispatchers: int) -> State:
         np.zeros(dispatchers, dtype=np.int64),
         np.empty(count + 1),
         np.empty(count + 1, dtype=np.int64),
-        np.zeros(3, dtype=np.int64),
+        np.zeros(4, dtype=np.int64),
         np.zeros(1),
     )
 
 
-@compiled
+@inlined
 def answer_leaves_later(state: State, request: int, time: float) -> None:
     state.counts[_OPEN] = push(state.answers, state.answered, state.counts[_OPEN], time, request)
 
 
-@compiled
+@inlined
 def count_connection(state: State, dispatcher: int, replica: int, change: int) -> None:
     state.connections[dispatcher, replica] += change
     state.served[dispatcher] += change
@@ -172,7 +172,7 @@ def count_connection(state: State, dispatcher: int, replica: int, change: int) -
     state.turn[dispatcher, replica] = state.counts[_TURN]
 
 
-@compiled
+@inlined
 def start_batch(state: State, replica: int, requests: Requests, table: Table, rules: Rules) -> None:
     now, first = state.scheduled[replica], state.head[replica]
     request, size, tokens, beside = first, 0, 0, 0.0
@@ -198,17 +198,18 @@ def start_batch(state: State, replica: int, requests: Requests, table: Table, ru
     state.waiting[replica] -= size
     state.free[replica] = now + seconds
     state.busy[0] += seconds
-    state.counts[_BATCHES] += 1
+    state.counts[BATCHES] += 1
+    state.counts[LARGEST] = max(state.counts[LARGEST], size)
     schedule(state, replica, requests, rules)
 
 
-@compiled
+@inlined
 def schedule(state: State, replica: int, requests: Requests, rules: Rules) -> None:
     first, waiting, free = state.head[replica], state.waiting[replica], state.free[replica]
     state.scheduled[replica] = next_start(first, waiting, free, requests.ready, state.following, rules)
 
 
-@compiled
+@inlined
 def dispatch(state: State, request: int, requests: Requests, rules: Rules, ring: Ring, load_percent: int) -> None:
     dispatcher = requests.dispatcher[request]
     connections = state.connections[dispatcher]
@@ -227,17 +228,14 @@ def dispatch(state: State, request: int, requests: Requests, rules: Rules, ring:
 
 
 @compiled
-def run_together(
-    requests: Requests, table: Table, rules: Rules, ring: Ring, replicas: int, dispatchers: int, load_percent: int
-) -> tuple[Array, Array, float, int]:
-    """Start and seconds of each request's batch, busy seconds, number of batches.
+def run_together(state: State, requests: Requests, table: Table, rules: Rules, ring: Ring, load_percent: int) -> None:
+    """From a new state to one in which all is answered.
 
     ``load_percent``: 0 for least connections; else consistent hashing with this bound.
     """
     count, arriving = len(requests.arrival), 0
-    state = new_state(count, replicas, dispatchers)
     while True:
-        replica = np.argmin(state.scheduled)
+        replica = int(np.argmin(state.scheduled))
         batch_at = state.scheduled[replica]
         answer_at = state.answers[0] if state.counts[_OPEN] > 0 else np.inf
         arrives_at = requests.arrival[arriving] if arriving < count else np.inf
@@ -252,4 +250,3 @@ def run_together(
         else:
             dispatch(state, arriving, requests, rules, ring, load_percent)
             arriving += 1
-    return state.start, state.compute, state.busy[0], state.counts[_BATCHES]

@@ -29,16 +29,21 @@ def quantile(values: Array, *, share: float) -> Estimate:
     length = len(values) // BATCHES
     if not length:
         return Estimate(value=0.0, half_width=0.0)
-    parts = np.sort(values[: length * BATCHES].reshape(BATCHES, length), axis=1)
-    spread = float(np.std(of_sorted(parts, share=share), ddof=1))
-    value = float(of_sorted(np.sort(values), share=share))
+    parts = quantiles(values[: length * BATCHES].reshape(BATCHES, length), share)[0]
+    spread = float(np.std(parts, ddof=1))
+    value = float(quantiles(values, share)[0])
     return Estimate(value=value, half_width=STUDENT_95 * spread / math.sqrt(BATCHES))
 
 
-def of_sorted(values: Array, *, share: float) -> Array:
-    """Linear between neighbours, along the last axis, of values that rise."""
-    place = share * (values.shape[-1] - 1)
-    low = math.floor(place)
-    high = min(low + 1, values.shape[-1] - 1)
-    between: Array = values[..., low] + (place - low) * (values[..., high] - values[..., low])
-    return between
+def quantiles(values: Array, *shares: float) -> list[Array]:
+    """Along the last axis, linear between neighbours; by selection, which is faster than sorting. 0 of nothing."""
+    count = values.shape[-1]
+    if not count:
+        return [np.zeros(values.shape[:-1]) for _ in shares]
+    places = [share * (count - 1) for share in shares]
+    lows = [math.floor(place) for place in places]
+    chosen = np.partition(values, sorted({k for low in lows for k in (low, min(low + 1, count - 1))}), axis=-1)
+    return [
+        chosen[..., low] + (place - low) * (chosen[..., min(low + 1, count - 1)] - chosen[..., low])
+        for place, low in zip(places, lows, strict=True)
+    ]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cycleops.planner.simulation.compiled import compiled
+from cycleops.planner.simulation.compiled import compiled, inlined
 from cycleops.planner.simulation.quota import end_under_quota
 from cycleops.planner.simulation.rules import Rules, Table
 
@@ -12,12 +12,10 @@ Indices = NDArray[np.int64]
 
 
 @compiled
-def starts_in_order(arrival: Array, service: Array, servers: int) -> Array:
-    """Start of service of each request; ``free`` is a heap of when the servers are free."""
-    count = len(arrival)
-    start = np.empty(count)
-    free = np.zeros(servers)
-    for i in range(count):
+def starts_in_order(arrival: Array, service: Array, free: Array, start: Array) -> None:
+    """Fills ``start``. ``free``: when each server is free, at first 0; kept as a heap."""
+    servers = len(free)
+    for i in range(len(arrival)):
         begins = max(arrival[i], free[0])
         start[i] = begins
         ends, place = begins + service[i], 0
@@ -32,10 +30,9 @@ def starts_in_order(arrival: Array, service: Array, servers: int) -> Array:
             free[place] = free[child]
             place = child
         free[place] = ends
-    return start
 
 
-@compiled
+@inlined
 def batch_seconds(table: Table, size: int, tokens: int, level: int) -> float:
     """Of a batch of ``size`` inputs with ``tokens`` together."""
     bucket = table.bucket_of[tokens // size]
@@ -48,13 +45,19 @@ def batch_seconds(table: Table, size: int, tokens: int, level: int) -> float:
 
 @compiled
 def close_batches(
-    ready: Array, tokens: Indices, level: Indices, beside: Array, table: Table, rules: Rules
-) -> tuple[Array, Array, float, int]:
-    """Start and seconds of each request's batch, busy seconds, number of batches. ``ready`` rises."""
+    ready: Array,
+    tokens: Indices,
+    level: Indices,
+    beside: Array,
+    table: Table,
+    rules: Rules,
+    bucket: Array,
+    start: Array,
+    compute: Array,
+) -> tuple[float, int, int]:
+    """Fills start and seconds of each request's batch; busy seconds, batches, the largest one. ``ready`` rises."""
     count = len(ready)
-    start, compute = np.empty(count), np.empty(count)
-    bucket = np.array([-1.0, 0.0])
-    first, free, busy, batches = 0, 0.0, 0.0, 0
+    first, free, busy, batches, largest = 0, 0.0, 0.0, 0, 0
     while first < count:
         begins = max(ready[first], free)
         end, last = first + 1, min(first + rules.maximum_batch, count)
@@ -65,9 +68,12 @@ def close_batches(
             while end < last and ready[end] <= deadline:
                 end += 1
             begins = max(begins, ready[end - 1]) if end - first == rules.maximum_batch else deadline
-        seconds = batch_seconds(table, end - first, tokens[first:end].sum(), level[first])
+        together, extra = 0, 0.0
+        for i in range(first, end):
+            together += tokens[i]
+            extra += beside[i]
+        seconds = batch_seconds(table, end - first, together, level[first])
         if rules.quota_seconds > 0.0:
-            extra = beside[first:end].sum()
             ends = end_under_quota(begins, seconds, extra, rules.quota_seconds, rules.threads, bucket)
             seconds = ends - begins
         for i in range(first, end):
@@ -75,12 +81,13 @@ def close_batches(
             compute[i] = seconds
         busy += seconds
         batches += 1
+        largest = max(largest, end - first)
         free = begins + seconds
         first = end
-    return start, compute, busy, batches
+    return busy, batches, largest
 
 
-@compiled
+@inlined
 def hash_slots(replica: int, replicas: int, served: int, load_percent: int, weight: int) -> int:
     """Connections that a balancer with ``served`` of them gives this replica at most.
 
@@ -95,15 +102,15 @@ def hash_slots(replica: int, replicas: int, served: int, load_percent: int, weig
     return max(own, 1)
 
 
-@compiled
+@inlined
 def ring_place(position: Array, owner: Indices, spread: float) -> int:
     """The point of the ring that a key goes to first: the nearer one of its two neighbours."""
     points = len(position)
-    following = np.searchsorted(position, spread)
+    following = int(np.searchsorted(position, spread))
     ahead = following % points
     behind = (following - 1) % points
     if owner[ahead] == owner[behind]:
-        return ahead  # type: ignore[no-any-return]
+        return ahead
     to_next = (position[ahead] - spread) % 1.0
     from_last = (spread - position[behind]) % 1.0
-    return behind if from_last <= to_next else ahead  # type: ignore[no-any-return]
+    return behind if from_last <= to_next else ahead

@@ -19,6 +19,7 @@ class Served:
     compute: Array
     busy_seconds: float
     batches: int
+    largest_batch: int
 
 
 def first_come_first_served(*, arrival: Array, service: Array, servers: int = 1) -> Array:
@@ -30,7 +31,9 @@ def first_come_first_served(*, arrival: Array, service: Array, servers: int = 1)
 
     if len(arrival) != len(service) or servers < 1:
         raise ValueError("arrival and service must be equally long, and servers at least 1")
-    return starts_in_order(plain(arrival), plain(service), servers)
+    start = np.empty(len(arrival))
+    starts_in_order(plain(arrival), plain(service), np.zeros(servers), start)
+    return start
 
 
 def serve_batches(
@@ -44,12 +47,21 @@ def serve_batches(
 
     order = np.argsort(ready, kind="stable")
     beside = np.zeros(len(ready)) if beside_seconds is None else beside_seconds[order]
-    start, compute, busy, batches = close_batches(
-        plain(ready[order]), whole(tokens[order]), whole(level[order]), plain(beside), table, rules
+    start, compute, bucket = np.empty(len(ready)), np.empty(len(ready)), np.array([-1.0, 0.0])
+    busy, batches, largest = close_batches(
+        plain(ready[order]),
+        whole(tokens[order]),
+        whole(level[order]),
+        plain(beside),
+        table,
+        rules,
+        bucket,
+        start,
+        compute,
     )
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    return Served(start=start[back], compute=compute[back], busy_seconds=busy, batches=batches)
+    return Served(start=start[back], compute=compute[back], busy_seconds=busy, batches=batches, largest_batch=largest)
 
 
 def plain(values: Array) -> Array:
