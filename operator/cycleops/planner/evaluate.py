@@ -58,6 +58,7 @@ class Evaluator:
     _kept: dict[tuple[tuple[str, str], Choice], Sizing] = field(init=False, default_factory=dict)
     _scouts: dict[tuple[tuple[str, str], Choice], Outcome] = field(init=False, default_factory=dict)
     _lengths: dict[int, Array] = field(init=False, default_factory=dict)
+    _single: dict[tuple[str, str], float] = field(init=False, default_factory=dict)
     _full: dict[tuple[tuple[str, str], int], float] = field(init=False, default_factory=dict)
     _stations: dict[tuple[tuple[str, str], float], Station] = field(init=False, default_factory=dict)
 
@@ -202,9 +203,11 @@ class Evaluator:
 
     def single_seconds(self, prepared: Prepared) -> float:
         """Mean compute of one request alone, on a lightly loaded server."""
-        lengths = self.draws.bucket_lengths
-        by_bucket = prepared.times.mean_compute_seconds(batch_size=1, lengths=lengths, heavy=0.0)
-        return float(by_bucket @ self._shares(1))
+        if prepared.key not in self._single:
+            lengths = self.draws.bucket_lengths
+            by_bucket = prepared.times.mean_compute_seconds(batch_size=1, lengths=lengths, heavy=0.0)
+            self._single[prepared.key] = float(by_bucket @ self._shares(1))
+        return self._single[prepared.key]
 
     def _shares(self, batch_size: int) -> Array:
         """Of the buckets of mean length among full batches."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from cycleops.planner.evaluate import Choice, Evaluator, Prepared
-from cycleops.planner.model import Budget
+from cycleops.planner.model import Budget, Candidate
 from cycleops.planner.option import Option, cost_of
 from cycleops.planner.prepare import Problem, delays_seconds, rejection
 from cycleops.planner.result import NearestFeasible, Obstacle, Plan, Rejected, RejectReason
@@ -100,6 +100,11 @@ def of_plan(problem: Problem, plan: Plan) -> list[str]:
     ]
     if plan.accuracy is not None and budget.accuracy is not None:
         sentences.append(f"{budget.accuracy.metric} measured on {plan.hardware} is {plan.accuracy:.4f}.")
+    if predicted.cache_hit_ratio > 0:
+        sentences.append(
+            f"The cache is expected to answer {predicted.cache_hit_ratio:.0%} of the requests; replicas are counted with "
+            f"{problem.workload.cache_hit_ratio_lower:.0%}, the lower bound of what was measured."
+        )
     if predicted.high_ms > budget.latency_milliseconds:
         sentences.append(
             f"The band's high end, {predicted.high_ms:.1f} ms, is above the budget: this plan may break it."
@@ -118,6 +123,19 @@ def of_range(problem: Problem, longest_measured: int) -> list[str]:
     ]
 
 
+def of_evidence(candidates: Sequence[Candidate]) -> list[str]:
+    """Profiles that are stale, and those that are missing: a variant measured here and not there."""
+    sentences = [f"The profile of {one.label} is stale: {one.stale}." for one in candidates if one.stale]
+    there = {(one.profile.variant, one.hardware.name) for one in candidates}
+    variants, classes = sorted({variant for variant, _ in there}), sorted({name for _, name in there})
+    missing = [f"{v} on {name}" for v in variants for name in classes if (v, name) not in there]
+    if missing:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        sentences.append(f"Never measured, so not considered: {', '.join(missing[:_NAMED])}{more}.")
+    return sentences
+
+
+_NAMED = 8  # of what is missing
 _OBSTACLES = {
     Obstacle.NO_PROFILES: "There is no usable profile: profile the model's variants on the hardware of the spec.",
     Obstacle.ACCURACY: "No variant that was measured reaches the accuracy floor.",

@@ -153,10 +153,14 @@ class HardwareOption:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One variant measured on one class of hardware. Variant and hardware together must be unique in a call."""
+    """One variant measured on one class of hardware. Variant and hardware together must be unique in a call.
+
+    ``stale``: why the profile may not hold any more; a plan names it. Empty when it holds.
+    """
 
     profile: Profile
     hardware: HardwareOption
+    stale: str = ""
 
     @property
     def label(self) -> str:

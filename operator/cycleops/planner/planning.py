@@ -45,7 +45,11 @@ def plan(
         option = solution.option
         chosen = option.plan(evaluator)
         longest = option.prepared.times.lengths[-1]
-        sentences = [*explain.of_plan(problem, chosen), *explain.of_range(problem, longest)]
+        sentences = [
+            *explain.of_plan(problem, chosen),
+            *explain.of_range(problem, longest),
+            *explain.of_evidence(problem.candidates),
+        ]
         return _result(problem, evaluator, solution, chosen, None, sentences)
     return _infeasible(problem, evaluator, solution)
 
@@ -65,7 +69,10 @@ def _infeasible(problem: Problem, evaluator: Evaluator, solution: Solution) -> P
         nearest=nearest,
         obstacle=obstacle,
         baseline_accuracy=_baseline(problem),
-        sentences=tuple(explain.of_obstacle(obstacle, nearest, budget=problem.budget)),
+        sentences=(
+            *explain.of_obstacle(obstacle, nearest, budget=problem.budget),
+            *explain.of_evidence(problem.candidates),
+        ),
     )
 
 

@@ -13,6 +13,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class ServiceTimes:
     def mean_compute_seconds(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
         """Mean compute of a batch, by the mean length of its inputs."""
         sizes = np.array([float(batch_size)])
-        ratio = self._ratio(self.compute.mean(axis=-1, keepdims=True), lengths, heavy)
+        ratio = self._ratio(self._over_law_mean, lengths, heavy)
         by_size = _interpolate(ratio, np.array(self.batch_sizes, dtype=float), sizes, axis=0)
         means: Array = by_size[0, :, 0] * self._law(sizes, lengths)[0]
         return means
@@ -61,7 +62,7 @@ class ServiceTimes:
     def compute_quantiles(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
         """Compute of a batch: [mean length of its inputs, level] in seconds."""
         sizes = np.array([float(batch_size)])
-        ratio = self._ratio(self.compute, lengths, heavy)
+        ratio = self._ratio(self._over_law, lengths, heavy)
         by_size = _interpolate(ratio, np.array(self.batch_sizes, dtype=float), sizes, axis=0)
         quantiles: Array = by_size[0] * self._law(sizes, lengths)[0][:, None]
         return quantiles
@@ -71,7 +72,7 @@ class ServiceTimes:
         sizes, grid = np.arange(maximum_batch + 1, dtype=float), np.array(self.batch_sizes, dtype=float)
         left, share = _places(sizes, grid)
         return Table(
-            ratio=np.ascontiguousarray(self._ratio(self.compute, lengths, heavy)),
+            ratio=np.ascontiguousarray(self._ratio(self._over_law, lengths, heavy)),
             law=self._law(np.maximum(sizes, 1.0), lengths),
             left=left,
             share=share,
@@ -85,13 +86,24 @@ class ServiceTimes:
     def post_levels(self, *, heavy: float) -> Array:
         return _blend(self.post, heavy)
 
-    def _ratio(self, compute: Array, lengths: Array, heavy: float) -> Array:
-        """What was measured over the law: [measured batch size, length, level]."""
+    @cached_property
+    def _over_law(self) -> Array:
+        """What was measured over the law: pace, batch size, length, level."""
+        sizes, lengths = np.array(self.batch_sizes, dtype=float), np.array(self.lengths, dtype=float)
+        ratio: Array = self.compute / self._law(sizes, lengths)[..., None]
+        return ratio
+
+    @cached_property
+    def _over_law_mean(self) -> Array:
+        mean: Array = self._over_law.mean(axis=-1, keepdims=True)
+        return mean
+
+    def _ratio(self, over_law: Array, lengths: Array, heavy: float) -> Array:
+        """[measured batch size, length, level]."""
         grid = np.array(self.lengths, dtype=float)
-        measured = _blend(compute, heavy) / self._law(np.array(self.batch_sizes, dtype=float), grid)[..., None]
         if self.law is not None:
             lengths = np.minimum(lengths, grid[-1])  # beyond, the law alone goes on
-        return _interpolate(measured, grid, lengths, axis=1)
+        return _interpolate(_blend(over_law, heavy), grid, lengths, axis=1)
 
     def _law(self, sizes: Array, lengths: Array) -> Array:
         """[batch size, length]; 1 where the rows follow no law."""
@@ -136,8 +148,8 @@ def service_times(profile: Profile) -> ServiceTimes:
         cache_hit=_quantiles(profile.cache_hit),
         residual=0.0,
     )
-    over_law = compute.mean(axis=-1) / bare._law(np.array(sizes, dtype=float), np.array(lengths, dtype=float))
-    residual = _residual(over_law, np.array(sizes, dtype=float), np.array(lengths, dtype=float))
+    sizes_axis, lengths_axis = np.array(sizes, dtype=float), np.array(lengths, dtype=float)
+    residual = _residual(bare._over_law_mean[..., 0], sizes_axis, lengths_axis)
     return replace(bare, residual=residual)
 
 
