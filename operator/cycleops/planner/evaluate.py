@@ -124,13 +124,14 @@ class Evaluator:
     def hopeless(self, prepared: Prepared, choice: Choice, *, latency_milliseconds: float) -> bool:
         """Whether the first requests alone have more late ones than the percentile allows all of them to have.
 
-        Nothing that comes later changes what came before, so :meth:`size` would surely be above the latency.
+        What comes later changes nothing for those whose batch has started, so :meth:`size` would surely be above the
+        latency.
         """
         if (prepared.key, choice) in self._kept or self._never_full(prepared, choice) is not None:
             return False
         scouted = self._scouted(prepared, choice)
         every = self.draws.count - scouted.warm_up
-        late = int((1000 * scouted.total > latency_milliseconds).sum())
+        late = int(((1000 * scouted.total > latency_milliseconds) & scouted.settled).sum())
         return late >= every - math.floor(self.percentile / 100 * (every - 1))
 
     def _scouted(self, prepared: Prepared, choice: Choice) -> Outcome:

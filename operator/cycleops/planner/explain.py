@@ -102,8 +102,8 @@ def of_plan(problem: Problem, plan: Plan) -> list[str]:
         sentences.append(f"{budget.accuracy.metric} measured on {plan.hardware} is {plan.accuracy:.4f}.")
     if predicted.cache_hit_ratio > 0:
         sentences.append(
-            f"The cache is expected to answer {predicted.cache_hit_ratio:.0%} of the requests; replicas are counted with "
-            f"{problem.workload.cache_hit_ratio_lower:.0%}, the lower bound of what was measured."
+            f"The cache is expected to answer {predicted.cache_hit_ratio:.0%} of the requests; replicas are counted "
+            f"with {problem.workload.cache_hit_ratio_lower:.0%}, the lower bound of what was measured."
         )
     if predicted.high_ms > budget.latency_milliseconds:
         sentences.append(

@@ -26,8 +26,9 @@ def plan(
 ) -> PlanResult:
     """The cheapest plan that holds the budget, or why there is none and what would be the nearest.
 
-    Takes time in proportion to what must be simulated (about 0.05 s per simulation): call it in a thread from an
-    event loop. Raises ValueError when two candidates have the same variant and hardware.
+    Takes time in proportion to what must be simulated (some milliseconds per simulation, and in a new process the
+    import of numba): call it in a thread from an event loop. The simulation lets other threads run. Raises ValueError
+    when two candidates have the same variant and hardware.
     """
     problem = Problem(
         workload=workload,

@@ -74,7 +74,10 @@ class Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Seconds per request after the warm-up: T of all requests, terms of those that the cache did not answer."""
+    """Seconds per request after the warm-up: T of all requests, terms of those that the cache did not answer.
+
+    ``settled``, as ``total``: whose batch had started when the last request came. More requests would change no such T.
+    """
 
     total: Array
     pre: Array
@@ -86,6 +89,7 @@ class Outcome:
     mean_batch: float
     largest_batch: int
     warm_up: int
+    settled: NDArray[np.bool_]
 
 
 def simulate(
@@ -132,6 +136,7 @@ def simulate(
         mean_batch=float(miss.sum()) / max(served.batches, 1),
         largest_batch=served.largest_batch,
         warm_up=warm,
+        settled=(path.hit | (served.start <= arrival[-1]))[warm:],
     )
 
 

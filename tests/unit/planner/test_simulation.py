@@ -147,6 +147,17 @@ def test_shortcuts_of_the_search_change_no_answer() -> None:
     assert hopeless > 0
 
 
+def test_more_requests_change_nothing_for_those_that_were_settled() -> None:
+    here = problem(workload=replace(WORKLOAD, rate_per_second=300))
+    evaluator, one = here.evaluator(), prepared(here.candidates[0])
+    for delay in (0.0, 0.02):
+        choice = Choice(batch_size=4, delay_seconds=delay, replicas=2)
+        whole = evaluator._simulate(one, choice, 0.2, evaluator.draws)
+        first = evaluator._simulate(one, choice, 0.2, evaluator.draws.first(1_000))
+        assert 0.9 < first.settled.mean() < 1
+        np.testing.assert_array_equal(first.total[first.settled], whole.total[: len(first.total)][first.settled])
+
+
 def test_a_cpu_limit_is_felt_under_load_only() -> None:
     """Half a core for one thread: the same at 5 requests/s, far above at 60 (a load of 0.96 of the quota)."""
 
