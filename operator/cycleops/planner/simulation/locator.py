@@ -4,7 +4,7 @@ Named in the image's NUMBA_CACHE_LOCATOR_CLASSES. Numba's own locators refuse a 
 pod's root is read-only on purpose: what a process may write, a break-in may change, and these files are run.
 """
 
-import os
+from pathlib import Path
 
 from numba.core.caching import InTreeCacheLocator
 
@@ -14,4 +14,5 @@ class BesideTheSources(InTreeCacheLocator):
 
     def ensure_cache_path(self) -> None:
         """It is there, or can be made where the image is built."""
-        os.makedirs(self.get_cache_path(), exist_ok=True)  # noqa: PTH103 - numba's paths are strings
+        folder: str = self.get_cache_path()  # type: ignore[no-untyped-call]
+        Path(folder).mkdir(parents=True, exist_ok=True)
