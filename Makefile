@@ -8,8 +8,8 @@ CLUSTER := $(BIN)/python -m tests.cluster
 PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock bench-cache \
-        cluster-up cluster-down images clean
+.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
+        bench-serve bench-cache bench-balancer bench-planner cluster-up cluster-down images clean
 
 help: ## List the commands
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -69,6 +69,8 @@ cluster-down: venv ## Stop and remove it
 	$(CLUSTER) down
 images: venv ## Build every image (only what changed)
 	$(CLUSTER) host && $(CLUSTER) images
+bench-planner: venv ## The planner's speed; writes out/bench/planner.json
+	$(BIN)/python -m bench.planner
 clean: ## Remove what the builds left in this checkout
 	rm -rf out $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
