@@ -1,6 +1,6 @@
 """Scaling policies side by side, in a closed loop on traces: which keeps the budget, and with how many replica-hours?
 
-    python -m bench.planner.policies [--traces step,spike] [--seeds 3]
+    python -m bench.planner.policies [--traces step,spike] [--seeds 4]
 
 Ours runs with one setting for all traces. The peers' target is swept for each trace on other seeds than those that are
 reported, and their best is taken: fewest replica-hours with at least 99 % of the requests within the budget; where none
@@ -17,7 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.planner.loop import Run, run as run_loop
+from bench.planner.loop import Run
+from bench.planner.loop import run as run_loop
 from bench.planner.ours import Ours
 from bench.planner.peers import HpaOnCpu, LlmdLaw, Policy, Static
 from bench.planner.plots import plot
@@ -26,7 +27,7 @@ from bench.planner.traces import DECLARED, SHAPES
 
 GOAL = PERCENTILE / 100
 SLACK = 1.02
-TUNING_SEEDS = (11, 12)
+TUNING_SEEDS = (11, 12, 13, 14)
 FIRST_HELD_OUT_SEED = 101
 OURS, STATIC, HPA, LLMD, LLMD_PUBLISHED = "cycleops", "static peak", "HPA on CPU", "llm-d law", "llm-d law as published"
 # Of the time a pod computes. With batches a pod that always computes still has room, hence up to 0.95.
@@ -48,7 +49,7 @@ class Score:
 
 
 def run(
-    *, traces: Sequence[str] = (), seeds: int = 3, plots: Path | None = None, say: Callable[[str], None] = print
+    *, traces: Sequence[str] = (), seeds: int = 4, plots: Path | None = None, say: Callable[[str], None] = print
 ) -> list[dict[str, Any]]:
     """Rows ``{trace, policy, setting, attainment, worstSeed, replicaHours}``; hours are the mean of the seeds.
 
@@ -170,14 +171,16 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
         table.add_column(column, justify="left" if column in ("trace", "policy", "setting") else "right")
     for row in rows:
         numbers = (f"{row['attainment']:.3%}", f"{row['worstSeed']:.3%}", f"{row['replicaHours']:.2f}")
-        table.add_row(row["trace"], row["policy"], row["setting"], *numbers, end_section=row["policy"] == LLMD_PUBLISHED)
+        table.add_row(
+            row["trace"], row["policy"], row["setting"], *numbers, end_section=row["policy"] == LLMD_PUBLISHED
+        )
     console.print(table)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", default="", help="comma-separated; all by default")
-    parser.add_argument("--seeds", type=int, default=3, help="held-out runs per trace and policy")
+    parser.add_argument("--seeds", type=int, default=4, help="held-out runs per trace and policy")
     asked = parser.parse_args()
     names = [name for name in asked.traces.split(",") if name]
     if unknown := set(names) - {shape.__name__ for shape in SHAPES}:

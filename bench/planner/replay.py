@@ -122,7 +122,6 @@ class Replay:
             histogram=histogram,
         )
 
-
     def _used(self) -> int:
         """Slots up to the last one that may have work: the loop is over these."""
         counts, in_batch = self._state[1][:, 1], self._state[3]

@@ -60,8 +60,8 @@ def _wander(stream: np.random.Generator, count: int, *, sigma: float, memory_sec
 
 
 def diurnal(stream: np.random.Generator) -> Trace:
-    """Two days, low at night, with a second harmonic; the second day is up to 15 % busier or calmer."""
-    t = _clock(48)
+    """Thirty hours, low at night, with a second harmonic; days differ by up to 15 %."""
+    t = _clock(30)
     phase = stream.uniform(0, 24) * HOUR
     angle = 2 * np.pi * (t + phase) / (24 * HOUR)
     shape = 0.5 - 0.4 * np.cos(angle) + 0.08 * np.sin(2 * angle + stream.uniform(0, 2 * np.pi))

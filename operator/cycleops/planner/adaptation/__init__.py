@@ -1,8 +1,8 @@
 """Adaptation: measured T and arrivals in, replicas out, with reasons. Pure; see docs/concepts/adaptation.md.
 
-    adapt         one step            attainment, tabulate   what n replicas do at a rate, by simulation
-    correction    slowness (Kalman)   forecast               the rate ahead, with an interval
-    account       the error budget    drift                  when profiles are stale
+adapt         one step            attainment, tabulate   what n replicas do at a rate, by simulation
+correction    slowness (Kalman)   forecast               the rate ahead, with an interval
+account       the error budget    watch, drift           when profiles are stale
 """
 
 from cycleops.planner.adaptation.adapt import adapt

@@ -4,8 +4,8 @@ What was saved in quiet hours may be spent on leaner replicas; what was overspen
 (windows in which far more were late than allowed) are remembered by what they cost and how high the rate went: where
 they recur, as many replicas are kept as make another one affordable.
 
-Source of the idea: B. Beyer et al. (editors), The Site Reliability Workbook, 2018, chapters 2 and 5 (error budgets, burn
-rate).
+Source of the idea: B. Beyer et al. (editors), The Site Reliability Workbook, 2018, chapters 2 and 5 (error budgets,
+burn rate).
 """
 
 import math

@@ -1,9 +1,9 @@
 """One step of adaptation: measurements in, replicas out. Pure: the clock is an argument, the state a value.
 
-    1. no news for stale_seconds?   a condition; nothing is taken away
-    2. learn                        slowness (correction), rate (forecast), late answers (account)
-    3. need                         fewest replicas that hold the forecast's upper end until a new one could be ready
-    4. up at once, down after hold  warming replicas count as ordered: they are not ordered twice
+1. no news for stale_seconds?   a condition; nothing is taken away
+2. learn                        slowness (correction), rate (forecast), late answers (account)
+3. need                         fewest replicas that hold the forecast's upper end until a new one could be ready
+4. up at once, down after hold  warming replicas count as ordered: they are not ordered twice
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from cycleops.planner.adaptation.attainment import Attainment
 from cycleops.planner.adaptation.correction import correct
 from cycleops.planner.adaptation.forecast import observe
 from cycleops.planner.adaptation.model import AdaptSettings, Decision, Measurement, Reason, State, Target
+from cycleops.planner.adaptation.watch import watch
 
 _EASE = 0.02  # fewer replicas must hold a rate higher by this share: the hysteresis beside the time
 
@@ -69,22 +70,29 @@ def _learn(
             requests=seen.answered,
             elapsed_seconds=elapsed,
         )
-    return state.model_copy(
-        update={
-            "measured_at": seen.ended_at,
-            "correction": correction,
-            "rate": observe(
-                state.rate, arrivals=seen.arrivals, window_seconds=seen.window_seconds, ended_at=seen.ended_at
-            ),
-            "account": book(
-                state.account,
-                arrivals=seen.arrivals,
-                late=seen.late + seen.refused,
-                share=target.late_share,
-                window_seconds=seen.window_seconds,
-                memory_seconds=settings.memory_seconds,
-            ),
-        }
+    forecast = observe(state.rate, arrivals=seen.arrivals, window_seconds=seen.window_seconds, ended_at=seen.ended_at)
+    return State(
+        replicas=state.replicas,
+        measured_at=seen.ended_at,
+        fewer_since=state.fewer_since,
+        fewer_most=state.fewer_most,
+        rate=forecast,
+        correction=correction,
+        account=book(
+            state.account,
+            arrivals=seen.arrivals,
+            late=seen.late + seen.refused,
+            share=target.late_share,
+            window_seconds=seen.window_seconds,
+            memory_seconds=settings.memory_seconds,
+        ),
+        watch=watch(
+            state.watch,
+            lengths=seen.lengths,
+            labels=seen.labels,
+            season_before=state.rate.season,
+            season=forecast.season,
+        ),
     )
 
 
@@ -170,8 +178,15 @@ def _decide(
         message=message,
         needed=need.now,
         forecast_per_second=need.rate,
-        profile_stale=("compute",) if state.correction.profile_is_stale else (),
+        profile_stale=_profile_stale(state),
     )
+
+
+def _profile_stale(state: State) -> tuple[str, ...]:
+    if not state.correction.profile_is_stale:
+        return state.watch.findings
+    low, high = state.correction.interval()
+    return f"compute takes {low:.2f} to {high:.2f} x what the profile says", *state.watch.findings
 
 
 def _message(state: State, need: _Need, reason: Reason, before: int, left_seconds: float) -> str:

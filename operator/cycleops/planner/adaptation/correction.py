@@ -7,8 +7,8 @@ A measurement whose innovation is further than GATE standard deviations from wha
 window (a scrape while a node was stolen from) must not resize a service. Several in a row on the same side are no
 accident: then the filter's own variance is widened, and the next one is believed.
 
-Source: Y. Bar-Shalom, X. R. Li, T. Kirubarajan, Estimation with Applications to Tracking and Navigation, 2001, chapter 5
-(innovation gating, consistency).
+Source: Y. Bar-Shalom, X. R. Li, T. Kirubarajan, Estimation with Applications to Tracking and Navigation, 2001,
+chapter 5 (innovation gating, consistency).
 """
 
 import math

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cycleops.planner.adaptation.account import Account
 from cycleops.planner.adaptation.correction import Correction
 from cycleops.planner.adaptation.forecast import Rate
+from cycleops.planner.adaptation.watch import MAXIMUM_BUCKETS, Watch
 
 
 class _Frozen(BaseModel):
@@ -24,6 +25,10 @@ class Measurement(_Frozen):
     refused: int = Field(default=0, ge=0, description="Shed or failed.")
     compute_seconds: float | None = Field(default=None, gt=0, description="Mean compute of an answered request.")
     ready_replicas: int = Field(ge=0)
+    lengths: tuple[int, ...] = Field(
+        default=(), max_length=MAXIMUM_BUCKETS, description="Requests by bucket of input length."
+    )
+    labels: tuple[int, ...] = Field(default=(), max_length=MAXIMUM_BUCKETS, description="Answers by label.")
 
     @model_validator(mode="after")
     def _late_of_answered(self) -> "Measurement":
@@ -85,6 +90,7 @@ class State(_Frozen):
     rate: Rate = Rate()
     correction: Correction = Correction()
     account: Account = Account()
+    watch: Watch = Watch()
 
 
 class Reason(StrEnum):
@@ -100,7 +106,7 @@ class Reason(StrEnum):
 
 
 class Decision(_Frozen):
-    """``replicas`` to have; ``message`` says why, with numbers. ``profile_stale``: why it should be measured anew."""
+    """``replicas`` to have; ``message`` says why, with numbers. ``profile_stale``: why profiles should be made anew."""
 
     replicas: int = Field(ge=1)
     reason: Reason
