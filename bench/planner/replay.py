@@ -65,11 +65,11 @@ class WindowCounts:
     histogram: Indices
 
     def quantile_seconds(self, share: float) -> float:
-        """The upper edge of the bin that holds the quantile; 0 without answers."""
+        """The middle of the bin that holds the quantile; 0 without answers."""
         seen = np.cumsum(self.histogram)
         if not len(seen) or seen[-1] == 0:
             return 0.0
-        return float(FIRST_BIN_SECONDS * GROWTH ** (1 + np.searchsorted(seen, share * seen[-1])))
+        return float(FIRST_BIN_SECONDS * GROWTH ** (0.5 + np.searchsorted(seen, share * seen[-1])))
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.planner.replay import Requests, Server
 from bench.planner.traces import DECLARED, Trace
 from cycle_wire.profile import Histogram, Pace, Profile, ProfileRow
-from cycleops.planner import Settings, Workload
+from cycleops.planner import HardwareOption, Settings, Workload
 from cycleops.planner.adaptation import Attainment, tabulate
 from cycleops.planner.service_time import LEVELS, ServiceTimes, service_times
 from cycleops.planner.simulate import Station
@@ -74,6 +74,7 @@ def attainment() -> Attainment:
     """What the planner expects of 1 to MAXIMUM_REPLICAS: all that a controller knows of the service."""
     return tabulate(
         times=times(),
+        hardware=HardwareOption(name="bench", cost_per_hour=1.0),
         workload=WORKLOAD,
         budget_milliseconds=BUDGET_MILLISECONDS,
         batch_size=BATCH,
@@ -107,16 +108,12 @@ def requests_of(draws: Draws, arrival: NDArray[np.float64]) -> Requests:
     )
 
 
-def station_of(draws: Draws, *, heavy: float = 0.0) -> Station:
+def station_of(draws: Draws) -> Station:
     lengths, known = draws.bucket_lengths, times()
-    compute = {
-        size: known.compute_quantiles(batch_size=size, lengths=lengths, heavy=heavy).tolist()
-        for size in range(1, BATCH + 1)
-    }
     return Station(
-        compute=compute,
-        pre=known.pre_table(lengths=lengths, heavy=heavy),
-        post=known.post_levels(heavy=heavy),
+        compute=known.table(lengths=lengths, bucket_of=draws.bucket_of, maximum_batch=BATCH, heavy=0.0),
+        pre=known.pre_table(lengths=lengths, heavy=0.0),
+        post=known.post_levels(heavy=0.0),
         overhead=known.overhead,
         cache_hit=known.cache_hit,
         balancer_overhead_seconds=Settings().balancer_overhead_seconds,

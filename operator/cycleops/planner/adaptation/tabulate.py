@@ -3,8 +3,8 @@
 import numpy as np
 
 from cycleops.planner.adaptation.attainment import Attainment
-from cycleops.planner.model import Algorithm, Settings, Workload
-from cycleops.planner.service_time import ComputeTable, ServiceTimes, heaviness
+from cycleops.planner.model import Algorithm, HardwareOption, Settings, Workload
+from cycleops.planner.service_time import ServiceTimes, heaviness
 from cycleops.planner.simulate import Outcome, Shape, Station, simulate
 from cycleops.planner.traffic import Draws, draw
 
@@ -16,6 +16,7 @@ BUDGETS = tuple(float(f) for f in np.geomspace(1 / 3, 3, 25))
 def tabulate(
     *,
     times: ServiceTimes,
+    hardware: HardwareOption,
     workload: Workload,
     budget_milliseconds: float,
     batch_size: int,
@@ -32,7 +33,9 @@ def tabulate(
     settings = settings or Settings()
     draws = draw(workload=workload, requests=settings.requests, dispatchers=settings.dispatchers, seed=seed)
     capacity = batch_size / _full_batch_seconds(times, draws, batch_size) / (1 - workload.cache_hit_ratio_lower)
-    stations = {heavy: _station(times, draws, settings, heavy) for heavy in {heaviness(load) for load in LOADS}}
+    # Under a CPU limit the stalls of the saturated rows are the simulation's own doing: the paced rows hold.
+    heavy = [0.0 if hardware.cpu_limit_cores is not None else heaviness(load) for load in LOADS]
+    stations = {one: _station(times, hardware, draws, settings, batch_size, one) for one in set(heavy)}
     limits = np.array(BUDGETS) * budget_milliseconds / 1000
     share, compute = [], []
     for replicas in range(1, maximum_replicas + 1):
@@ -46,11 +49,12 @@ def tabulate(
         outcomes = [
             simulate(
                 draws=draws,
-                station=stations[heaviness(load)],
+                station=stations[pace],
                 shape=shape,
                 rate_per_second=load * replicas * capacity,
+                hit_ratio=workload.cache_hit_ratio_lower,
             )
-            for load in LOADS
+            for load, pace in zip(LOADS, heavy, strict=True)
         ]
         rows = np.array([_shares(outcome, limits) for outcome in outcomes])
         # More load is never better, and a longer budget never worse: what says otherwise is noise.
@@ -77,13 +81,17 @@ def _full_batch_seconds(times: ServiceTimes, draws: Draws, batch_size: int) -> f
     return float(by_bucket[draws.bucket].mean())
 
 
-def _station(times: ServiceTimes, draws: Draws, settings: Settings, heavy: float) -> Station:
+def _station(
+    times: ServiceTimes, hardware: HardwareOption, draws: Draws, settings: Settings, batch_size: int, heavy: float
+) -> Station:
     lengths = draws.bucket_lengths
     return Station(
-        compute=ComputeTable(times, lengths=lengths, heavy=heavy),
+        compute=times.table(lengths=lengths, bucket_of=draws.bucket_of, maximum_batch=batch_size, heavy=heavy),
         pre=times.pre_table(lengths=lengths, heavy=heavy),
         post=times.post_levels(heavy=heavy),
         overhead=times.overhead,
         cache_hit=times.cache_hit,
         balancer_overhead_seconds=settings.balancer_overhead_seconds,
+        quota_seconds=hardware.quota_seconds,
+        threads=hardware.threads,
     )
