@@ -33,7 +33,8 @@ def run(played: Played, policy: Policy, *, initial: int) -> Run:
     trace, requests = played.trace, played.requests
     replay = Replay(requests=requests, server=server_of(requests.tokens), slots=_SLOTS)
     live = list(range(initial))  # slots, oldest first
-    replay.ready_at[live], replay.open[live] = 0.0, 1
+    for slot in live:
+        replay.open_slot(slot, ready_at=0.0)
     within, ordered, late, now = 0, [], [], 0.0
     while now < trace.seconds:
         ordered.append(len(live))
@@ -42,7 +43,7 @@ def run(played: Played, policy: Policy, *, initial: int) -> Run:
         window = replay.advance(now, slowness=slowness)
         within += window.within
         late.append(window.answered - window.within + window.shed)
-        ready = int((replay.ready_at[live] <= now).sum())
+        ready = replay.ready(live, now)
         seen = Seen(now=now, seconds=now - before, window=window, ready=ready, ordered=len(live))
         _order(replay, live, min(max(policy.decide(seen), 1), MAXIMUM_REPLICAS), now)
     within += replay.advance(trace.seconds + _DRAIN_SECONDS).within
@@ -56,8 +57,8 @@ def run(played: Played, policy: Policy, *, initial: int) -> Run:
 
 def _order(replay: Replay, live: list[int], wanted: int, now: float) -> None:
     while len(live) > wanted:
-        replay.open[live.pop()] = 0
+        replay.close_slot(live.pop())
     while len(live) < wanted:
         slot = replay.idle_slots[0]
-        replay.open[slot], replay.ready_at[slot] = 1, now + STARTUP_SECONDS
+        replay.open_slot(slot, ready_at=now + STARTUP_SECONDS)
         live.append(slot)

@@ -19,7 +19,7 @@ def plot(played: Played, runs: Mapping[str, Run], path: Path) -> None:
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(11, 6), sharex=True, height_ratios=(1, 2))
     top.plot(np.arange(len(trace.rate)) * STEP_SECONDS / 3600, trace.rate, color="black", linewidth=0.8)
     top.set_ylabel("requests/s")
-    top.set_title(f"{trace.name} (first held-out seed)")
+    top.set_title(f"{trace.name} (first held-out draw)")
     top.set_ylim(bottom=0)
     for name, run in runs.items():
         hours = np.arange(len(run.replicas)) * TICK_SECONDS / 3600

@@ -8,7 +8,7 @@ A window's numbers are of requests *answered* in it: nothing that a controller r
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -20,13 +20,11 @@ BINS = 600
 FIRST_BIN_SECONDS = 1e-3
 GROWTH = 1.02
 _WAITING = 512  # slots of a replica's ring; the queue limit is below
-# Columns of the counters.
-_ANSWERED, _WITHIN, _SHED, _STARTED = range(4)
-_COMPUTE, _BUSY = range(2)
+_ANSWERED, _WITHIN, _SHED, _STARTED = range(4)  # places in Tally.counts
+_COMPUTE, _BUSY = range(2)  # places in Tally.seconds
 
 
-@dataclass(frozen=True, kw_only=True)
-class Requests:
+class Requests(NamedTuple):
     """Of one trace, in order of arrival. ``beside_seconds``: overhead, pre and post, which lie outside the queue."""
 
     arrival: Array
@@ -36,8 +34,7 @@ class Requests:
     dispatcher: Indices
 
 
-@dataclass(frozen=True, kw_only=True)
-class Server:
+class Server(NamedTuple):
     """``compute``: seconds by [batch size - 1, length bucket, level]. A full queue refuses at once."""
 
     compute: Array
@@ -46,9 +43,26 @@ class Server:
     queue_limit: int
     budget_seconds: float
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.queue_limit < _WAITING:
-            raise ValueError(f"queue_limit must be 1 to {_WAITING - 1}")
+
+class State(NamedTuple):
+    """Of the replicas, by slot. ``changed``: when the number of connections last did, by [balancer, slot]."""
+
+    ready_at: Array
+    open: NDArray[np.int8]
+    ring: Indices  # requests that wait
+    head: Indices
+    waiting: Indices
+    batch: Indices  # requests that compute
+    in_batch: Indices
+    free: Array  # when the batch is done
+    connections: Indices
+    changed: Array
+
+
+class Tally(NamedTuple):
+    counts: Indices
+    seconds: Array
+    histogram: Indices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,140 +88,160 @@ class WindowCounts:
 
 @dataclass(kw_only=True)
 class Replay:
-    """One run. Replica ``i`` takes requests from ``ready_at[i]`` on, and none while ``open[i]`` is 0."""
+    """One run. Replica ``i`` takes requests from ``ready_at[i]`` on, and none while ``open[i]`` is 0.
+
+    Raises ValueError when the server's queue limit is beyond what a replica's ring holds.
+    """
 
     requests: Requests
     server: Server
     slots: int
-    ready_at: Array = field(init=False)
-    open: NDArray[np.int8] = field(init=False)
+    state: State = field(init=False)
     _next: int = field(init=False, default=0)
-    _state: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        slots, batch = self.slots, self.server.maximum_batch
-        self.ready_at = np.full(slots, np.inf)
-        self.open = np.zeros(slots, dtype=np.int8)
-        self._state = (
-            np.zeros((slots, _WAITING), dtype=np.int64),  # ring of waiting requests
-            np.zeros((slots, 2), dtype=np.int64),  # its head, its length
-            np.zeros((slots, batch), dtype=np.int64),  # the batch that computes
-            np.zeros(slots, dtype=np.int64),  # how many are in it
-            np.zeros(slots),  # when it is done
-            np.zeros((2, slots), dtype=np.int64),  # connections by balancer
-            np.zeros((2, slots), dtype=np.int64),  # the turn at which it last chose the replica
-            np.zeros(2, dtype=np.int64),
+        if not 1 <= self.server.queue_limit < _WAITING:
+            raise ValueError(f"queue_limit must be 1 to {_WAITING - 1}")
+        slots, whole = self.slots, np.int64
+        self.state = State(
+            ready_at=np.full(slots, np.inf),
+            open=np.zeros(slots, dtype=np.int8),
+            ring=np.zeros((slots, _WAITING), dtype=whole),
+            head=np.zeros(slots, dtype=whole),
+            waiting=np.zeros(slots, dtype=whole),
+            batch=np.zeros((slots, self.server.maximum_batch), dtype=whole),
+            in_batch=np.zeros(slots, dtype=whole),
+            free=np.zeros(slots),
+            connections=np.zeros((2, slots), dtype=whole),
+            changed=np.zeros((2, slots)),
         )
 
-    def advance(self, until: float, *, slowness: float = 1.0) -> WindowCounts:
-        """Plays on to ``until``. ``slowness`` multiplies every compute time."""
-        asked, server, used = self.requests, self.server, self._used()
-        last = int(np.searchsorted(asked.arrival, until, side="right"))
-        counts, sums = np.zeros(4, dtype=np.int64), np.zeros(2)
-        histogram = np.zeros(BINS, dtype=np.int64)
-        _advance(
-            asked.arrival, asked.level, asked.tokens, asked.beside_seconds, asked.dispatcher, self._next, last, until,
-            server.compute, server.bucket_of, server.maximum_batch, server.queue_limit, server.budget_seconds, slowness,
-            self.ready_at[:used], self.open, *self._state, counts, sums, histogram,
-        )  # fmt: skip
-        arrivals, self._next = last - self._next, last
-        return WindowCounts(
-            arrivals=arrivals,
-            answered=int(counts[_ANSWERED]),
-            within=int(counts[_WITHIN]),
-            shed=int(counts[_SHED]),
-            started=int(counts[_STARTED]),
-            compute_seconds=float(sums[_COMPUTE]),
-            busy_seconds=float(sums[_BUSY]),
-            histogram=histogram,
-        )
+    def open_slot(self, slot: int, *, ready_at: float) -> None:
+        self.state.open[slot], self.state.ready_at[slot] = 1, ready_at
 
-    def _used(self) -> int:
-        """Slots up to the last one that may have work: the loop is over these."""
-        counts, in_batch = self._state[1][:, 1], self._state[3]
-        busy = np.flatnonzero((self.open > 0) | (counts > 0) | (in_batch > 0))
-        return int(busy[-1]) + 1 if len(busy) else 0
+    def close_slot(self, slot: int) -> None:
+        """It takes no more requests, and finishes what it has."""
+        self.state.open[slot] = 0
+
+    def ready(self, slots: list[int], now: float) -> int:
+        return int((self.state.ready_at[slots] <= now).sum())
 
     @property
     def idle_slots(self) -> list[int]:
         """Closed, and done with all that they had."""
-        counts, in_batch = self._state[1][:, 1], self._state[3]
-        idle: list[int] = np.flatnonzero((self.open == 0) & (counts == 0) & (in_batch == 0)).tolist()
+        idle: list[int] = np.flatnonzero(~self._active()).tolist()
         return idle
+
+    def advance(self, until: float, *, slowness: float = 1.0) -> WindowCounts:
+        """Plays on to ``until``. ``slowness`` multiplies every compute time."""
+        first, last = self._next, int(np.searchsorted(self.requests.arrival, until, side="right"))
+        tally = Tally(np.zeros(4, dtype=np.int64), np.zeros(2), np.zeros(BINS, dtype=np.int64))
+        active = np.flatnonzero(self._active())
+        slots = int(active[-1]) + 1 if len(active) else 0
+        _advance(self.requests, first, last, until, self.server, slowness, slots, self.state, tally)
+        self._next = last
+        return WindowCounts(
+            arrivals=last - first,
+            answered=int(tally.counts[_ANSWERED]),
+            within=int(tally.counts[_WITHIN]),
+            shed=int(tally.counts[_SHED]),
+            started=int(tally.counts[_STARTED]),
+            compute_seconds=float(tally.seconds[_COMPUTE]),
+            busy_seconds=float(tally.seconds[_BUSY]),
+            histogram=tally.histogram,
+        )
+
+    def _active(self) -> NDArray[np.bool_]:
+        active: NDArray[np.bool_] = (self.state.open > 0) | (self.state.waiting > 0) | (self.state.in_batch > 0)
+        return active
+
+
+# Below, compiled: types are numba's to find.
 
 
 @njit(cache=True)
-def _advance(  # noqa: C901, PLR0913 - one compiled loop
-    arrival, level, tokens, beside, dispatcher, first, last, until,
-    compute, bucket_of, maximum_batch, queue_limit, budget, slowness,
-    ready_at, opened, ring, ends, batch, in_batch, free, connections, turns, turn, counts, sums, histogram,
-):  # fmt: skip
-    slots = len(ready_at)
-    for request in range(first, last + 1):
-        now = arrival[request] if request < last else until
-        for r in range(slots):
-            # Finish and start batches up to now.
-            while True:
-                if in_batch[r] > 0:
-                    if free[r] > now:
-                        break
-                    for i in range(in_batch[r]):
-                        done = batch[r, i]
-                        connections[dispatcher[done], r] -= 1
-                        seconds = free[r] - arrival[done] + beside[done]
-                        counts[0] += 1
-                        counts[1] += seconds <= budget
-                        place = int(np.log(max(seconds, 1e-3) / 1e-3) / np.log(1.02))
-                        histogram[min(place, len(histogram) - 1)] += 1
-                    in_batch[r] = 0
-                if ends[r, 1] == 0:
-                    break
-                head = ends[r, 0]
-                start = max(free[r], arrival[ring[r, head]])
-                size, long = 0, 0
-                while size < maximum_batch and size < ends[r, 1]:
-                    waiting = ring[r, (head + size) % ring.shape[1]]
-                    if arrival[waiting] > start:
-                        break
-                    batch[r, size] = waiting
-                    long += tokens[waiting]
-                    size += 1
-                service = slowness * compute[size - 1, bucket_of[long // size], level[batch[r, 0]]]
-                ends[r, 0] = (head + size) % ring.shape[1]
-                ends[r, 1] -= size
-                in_batch[r] = size
-                free[r] = start + service
-                counts[3] += size
-                sums[0] += size * service
-                sums[1] += service
-        if request == last:
-            break
-        # The balancer's choice: fewest connections of its own, then the one it chose longest ago.
-        chooser = dispatcher[request]
-        best = -1
-        for r in range(slots):
-            if opened[r] == 0 or ready_at[r] > now:
-                continue
-            if best < 0 or connections[chooser, r] < connections[chooser, best] or (
-                connections[chooser, r] == connections[chooser, best] and turns[chooser, r] < turns[chooser, best]
-            ):  # fmt: skip
-                best = r
-        if best < 0 or ends[best, 1] >= queue_limit:
-            counts[2] += 1
+def _advance(requests, first, last, until, server, slowness, slots, state, tally):  # type: ignore[no-untyped-def]
+    for request in range(first, last):
+        now = requests.arrival[request]
+        for slot in range(slots):
+            _work(slot, now, requests, server, slowness, state, tally)
+        slot = _chosen(requests.dispatcher[request], now, slots, state)
+        if slot < 0 or state.waiting[slot] >= server.queue_limit:
+            tally.counts[_SHED] += 1
             continue
-        turn[chooser] += 1
-        turns[chooser, best] = turn[chooser]
-        connections[chooser, best] += 1
-        ring[best, (ends[best, 0] + ends[best, 1]) % ring.shape[1]] = request
-        ends[best, 1] += 1
-        if in_batch[best] == 0:  # idle: starts at once, alone
-            start = now
-            service = slowness * compute[0, bucket_of[tokens[request]], level[request]]
-            batch[best, 0] = request
-            ends[best, 0] = (ends[best, 0] + 1) % ring.shape[1]
-            ends[best, 1] -= 1
-            in_batch[best] = 1
-            free[best] = start + service
-            counts[3] += 1
-            sums[0] += service
-            sums[1] += service
+        _connect(requests.dispatcher[request], slot, 1, now, state)
+        state.ring[slot, (state.head[slot] + state.waiting[slot]) % _WAITING] = request
+        state.waiting[slot] += 1
+        _work(slot, now, requests, server, slowness, state, tally)
+    for slot in range(slots):
+        _work(slot, until, requests, server, slowness, state, tally)
+
+
+@njit(cache=True)
+def _chosen(dispatcher, now, slots, state):  # type: ignore[no-untyped-def]
+    """Fewest connections of this balancer; of equals, the one that has had so many for longest. -1: none is ready."""
+    best = -1
+    connections, changed = state.connections[dispatcher], state.changed[dispatcher]
+    for slot in range(slots):
+        if state.open[slot] == 0 or state.ready_at[slot] > now:
+            continue
+        fewer = best < 0 or connections[slot] < connections[best]
+        if fewer or (connections[slot] == connections[best] and changed[slot] < changed[best]):
+            best = slot
+    return best
+
+
+@njit(cache=True)
+def _connect(dispatcher, slot, change, now, state):  # type: ignore[no-untyped-def]
+    state.connections[dispatcher, slot] += change
+    state.changed[dispatcher, slot] = now
+
+
+@njit(cache=True)
+def _work(slot, now, requests, server, slowness, state, tally):  # type: ignore[no-untyped-def]
+    """Batches of this replica that end, and those that start, up to now."""
+    while True:
+        if state.in_batch[slot] > 0:
+            if state.free[slot] > now:
+                return
+            _finish(slot, requests, server, state, tally)
+        if state.waiting[slot] == 0:
+            return
+        _start(slot, requests, server, slowness, state, tally)
+
+
+@njit(cache=True)
+def _finish(slot, requests, server, state, tally):  # type: ignore[no-untyped-def]
+    ended = state.free[slot]
+    for place in range(state.in_batch[slot]):
+        request = state.batch[slot, place]
+        _connect(requests.dispatcher[request], slot, -1, ended, state)
+        seconds = ended - requests.arrival[request] + requests.beside_seconds[request]
+        tally.counts[_ANSWERED] += 1
+        tally.counts[_WITHIN] += seconds <= server.budget_seconds
+        bin_ = int(np.log(max(seconds / FIRST_BIN_SECONDS, 1.0)) / np.log(GROWTH))
+        tally.histogram[min(bin_, BINS - 1)] += 1
+    state.in_batch[slot] = 0
+
+
+@njit(cache=True)
+def _start(slot, requests, server, slowness, state, tally):  # type: ignore[no-untyped-def]
+    """As many as wait when the compute thread gets free, up to the maximum."""
+    head, size, tokens = state.head[slot], 0, 0
+    start = max(state.free[slot], requests.arrival[state.ring[slot, head]])
+    while size < server.maximum_batch and size < state.waiting[slot]:
+        request = state.ring[slot, (head + size) % _WAITING]
+        if requests.arrival[request] > start:
+            break
+        state.batch[slot, size] = request
+        tokens += requests.tokens[request]
+        size += 1
+    level = requests.level[state.batch[slot, 0]]
+    seconds = slowness * server.compute[size - 1, server.bucket_of[tokens // size], level]
+    state.head[slot] = (head + size) % _WAITING
+    state.waiting[slot] -= size
+    state.in_batch[slot] = size
+    state.free[slot] = start + seconds
+    tally.counts[_STARTED] += size
+    tally.seconds[_COMPUTE] += size * seconds
+    tally.seconds[_BUSY] += seconds

@@ -8,11 +8,16 @@ import pytest
 from bench.planner import service
 from bench.planner.loop import run
 from bench.planner.peers import Seen, Static
-from bench.planner.replay import Replay
+from bench.planner.replay import Replay, Requests
 from bench.planner.traces import STEP_SECONDS, Trace, step
 from cycleops.planner.model import Algorithm
 from cycleops.planner.simulate import Shape, simulate
 from cycleops.planner.traffic import draw
+
+
+def open_all(replay: Replay) -> None:
+    for slot in range(replay.slots):
+        replay.open_slot(slot, ready_at=0.0)
 
 
 @pytest.mark.parametrize(("replicas", "load"), [(1, 0.5), (2, 0.7), (5, 0.8)])
@@ -31,7 +36,7 @@ def test_at_a_steady_rate_it_agrees_with_the_planner(replicas: int, load: float)
     planned = simulate(draws=draws, station=service.station_of(draws), shape=shape, rate_per_second=rate)
     asked = service.requests_of(draws, np.cumsum(draws.gaps) / rate)
     replay = Replay(requests=asked, server=service.server_of(asked.tokens), slots=replicas)
-    replay.ready_at[:], replay.open[:] = 0.0, 1
+    open_all(replay)
     warm = float(asked.arrival[2000])
     replay.advance(warm)
     window = replay.advance(float(asked.arrival[-1]))
@@ -50,7 +55,7 @@ def flat(rate: float, minutes: float) -> Trace:
 def test_every_request_is_answered_or_refused_once() -> None:
     played = service.play(flat(60.0, 5), seed=1)
     replay = Replay(requests=played.requests, server=service.server_of(played.requests.tokens), slots=2)
-    replay.ready_at[:], replay.open[:] = 0.0, 1
+    open_all(replay)
     windows = [replay.advance(15.0 * i) for i in range(1, 30)]
     arrivals = sum(window.arrivals for window in windows)
     assert arrivals == len(played.requests.arrival)
@@ -64,11 +69,11 @@ def test_a_window_tells_nothing_of_later_requests() -> None:
     played = service.play(flat(40.0, 3), seed=2)
     arrival = played.requests.arrival
     early = arrival < 60.0
-    cut = replace(played.requests, **{name: getattr(played.requests, name)[early] for name in vars(played.requests)})
+    cut = Requests(*(values[early] for values in played.requests))
     windows = []
     for asked in (played.requests, cut):
         replay = Replay(requests=asked, server=service.server_of(played.requests.tokens), slots=3)
-        replay.ready_at[:], replay.open[:] = 0.0, 1
+        open_all(replay)
         windows.append([replay.advance(at) for at in (15.0, 30.0, 45.0, 60.0)])
     for full, short in zip(*windows, strict=True):
         assert (full.answered, full.within, full.busy_seconds) == (short.answered, short.within, short.busy_seconds)

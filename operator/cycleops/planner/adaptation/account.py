@@ -13,7 +13,7 @@ import math
 from pydantic import BaseModel, ConfigDict, Field
 
 SURGE_SHARE = 10.0  # times the allowed share of late answers: a surge, not the tail
-_HIGHER = 0.25  # by which the second surge may exceed the first
+_HIGHER = 0.1  # by which the second surge may exceed the first
 _AGAIN = 0.7  # of the highest rate of the last surge: this is another one
 
 
@@ -41,24 +41,25 @@ class Account(BaseModel):
     def allowance(self, *, share: float, repay_seconds: float, most: float, least: float) -> float:
         """The share that may be late now, so that the account evens out over ``repay_seconds``.
 
-        ``share`` is the budget's own; the result is between ``least`` and ``most`` times it.
+        ``share`` is the budget's own; the result is between ``least`` and ``most`` times it, and below 1.
         """
         if self.arrivals <= 0:
             return share
         earned = share * self.arrivals / self.seconds * repay_seconds
         reserve = self.surge_late if self.recurred else self.surge_late / 2
-        return share * min(max(1 + (self.balance - reserve) / earned, least), most)
+        factor = min(max(1 + (self.balance - reserve) / earned, least), most)
+        return min(share * factor, _halfway(share))
 
     def affordable(self) -> float | None:
         """Late answers that another surge may cost; None when there is no reason to provide for one.
 
-        After a first surge, none until the account is even again. Where surges recur: what the account has, or a
-        quarter of what is earned from one to the next.
+        After a first surge, none until the account is even again. Where surges recur: what the account has, or
+        half of what is earned from one to the next.
         """
         if not self.surge_late or (not self.recurred and self.balance >= 0):
             return None
         earned = self.allowed / (1 + self.recurred)
-        return max(self.balance, earned / 4)
+        return max(self.balance, earned / 2)
 
     @property
     def surge_to_provide_for(self) -> float:
@@ -71,7 +72,7 @@ def book(
 ) -> Account:
     """Takes in one window. ``late``: answered after the budget or refused. ``share``: allowed, 0 to 1."""
     keep = math.exp(-window_seconds / memory_seconds)
-    surging = arrivals > 0 and late > SURGE_SHARE * share * arrivals
+    surging = arrivals > 0 and late > min(SURGE_SHARE * share, _halfway(share)) * arrivals
     known = _surge(before, rate=arrivals / window_seconds, late=late, surging=surging, keep=keep)
     return known.model_copy(
         update={
@@ -81,6 +82,11 @@ def book(
             "seconds": before.seconds * keep + window_seconds,
         }
     )
+
+
+def _halfway(share: float) -> float:
+    """Between the share that may be late and all: multiples of a median's share would be beyond all."""
+    return (1 + share) / 2
 
 
 def _surge(before: Account, *, rate: float, late: int, surging: bool, keep: float) -> Account:

@@ -77,3 +77,11 @@ def test_the_allowance_stays_within_its_bounds(windows: list[tuple[int, float]])
     assert 0.003 - 1e-12 <= allowance(account) <= 0.08 + 1e-12
     assert account.affordable() is None or account.affordable() >= 0
     assert Account.model_validate_json(account.model_dump_json()) == account
+
+
+def test_a_budget_at_the_median_has_an_account_too() -> None:
+    account = Account()
+    for late in (0, 0, 0, 300):
+        account = book(account, arrivals=300, late=late, share=0.5, window_seconds=15.0, memory_seconds=DAY)
+    assert account.running_late == 300
+    assert 0 < account.allowance(share=0.5, repay_seconds=60.0, most=8.0, least=0.3) < 1
