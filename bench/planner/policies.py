@@ -5,10 +5,11 @@
 Ours runs with one setting for all traces. The peers' target is swept for each trace on other draws of it than those
 that are reported (with --hindsight on the same), and their best is taken: fewest replica-hours with at least 99 % of
 the requests within the budget; where none reaches that, the most within it below the static peak's hours. Writes a plot
-per trace to out/bench/. All traces take about ten minutes on one core.
+per trace and planner.json's `policies` into out/bench/. All traces take about ten minutes on one core.
 """
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,16 +186,30 @@ def show(rows: Sequence[dict[str, Any]], console: Console) -> None:
     console.print(table)
 
 
+def write(rows: Sequence[dict[str, Any]], file: Path) -> None:
+    """Into ``policies`` of planner.json; rows of other traces and the file's other parts stay."""
+    content = json.loads(file.read_text()) if file.exists() else {}
+    new = {row["trace"] for row in rows}
+    kept = [row for row in content.get("policies", []) if row["trace"] not in new]
+    columns = ("trace", "policy", "attainment", "replicaHours")
+    content["policies"] = [*kept, *({column: row[column] for column in columns} for row in rows)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", default="", help="comma-separated; all by default")
     parser.add_argument("--hindsight", action="store_true", help="tune the peers on the very draws that are reported")
+    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder of planner.json and the plots")
     asked = parser.parse_args()
     names = [name for name in asked.traces.split(",") if name]
     if unknown := set(names) - {shape.__name__ for shape in SHAPES}:
         parser.error(f"--traces: no trace {', '.join(sorted(unknown))}")
-    rows = run(traces=names, hindsight=asked.hindsight, plots=Path("out/bench"))
+    rows = run(traces=names, hindsight=asked.hindsight, plots=asked.out)
     show(rows, Console(width=140))
+    if not asked.hindsight:
+        write(rows, asked.out / "planner.json")
 
 
 if __name__ == "__main__":
