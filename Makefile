@@ -8,7 +8,7 @@ CLUSTER := $(BIN)/python -m tests.cluster
 PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
+.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock bench-serve \
         cluster-up cluster-down images clean
 
 help: ## List the commands
@@ -54,11 +54,14 @@ generate: venv ## Write crds/ and docs/reference/ from the models, and code from
 	$(BIN)/python -m tests.protos
 
 lock: venv ## Resolve requirements/*.in anew into the lock files
-	for name in operator images server clients dev horovod horovod-build demo-data; do \
+	for name in operator images server clients dev horovod horovod-build demo-data bench-serve; do \
 	  case $$name in horovod*|demo-data) alone=--no-deps;; server|clients) alone="-c requirements/images.lock";; \
 	    *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done
+
+bench-serve: venv ## The server beside LitServe, KServe, FastAPI and the direct call (8 minutes, a quiet machine)
+	$(CLUSTER) host && $(BIN)/python -m bench.serve
 
 cluster-up: venv ## Start a cluster to look around in (embedded, kind, or KUBECONFIG's)
 	$(CLUSTER) host && $(CLUSTER) up
