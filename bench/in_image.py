@@ -3,7 +3,6 @@ what it writes to /out lands in this checkout's out/bench/."""
 
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 from tests.cluster.builders import Docker, choose_builder
 from tests.cluster.images import build

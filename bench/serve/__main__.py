@@ -1,8 +1,8 @@
 """The server beside LitServe, KServe's python server, bare FastAPI, and the model called directly (`make bench-serve`).
 
-    python -m bench.serve                       about 8 minutes on a quiet machine with two cores
-    python -m bench.serve --quick               2 minutes, one pass: for a look, not for numbers to write down
-    python -m bench.serve --model transformers  the peers and the direct call compute as their users would write it
+    python -m bench.serve                 about 8 minutes on a quiet machine with two cores
+    python -m bench.serve --quick         2 minutes, one pass: for a look, not for numbers to write down
+    python -m bench.serve --model engine  the peers compute with this project's engine, so that only the servers differ
 
 Prints a table and writes out/bench/serve.json. What is measured, and how: docs/benchmarks/serving.md.
 """
@@ -19,8 +19,8 @@ def main() -> None:
     parser.add_argument(
         "--model",
         choices=("engine", "transformers"),
-        default="engine",
-        help="engine: everybody runs this project's forward pass, only the servers differ (default)",
+        default="transformers",
+        help="what the peers compute with: transformers, as their users write it (default), or this project's engine",
     )
     parser.add_argument("--precision", choices=("Float32", "BFloat16"), default="Float32")
     options = parser.parse_args()

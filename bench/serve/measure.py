@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.serve.client import Client, Latencies
 from bench.serve.rows import DIRECT, Row, table, to_records, verdict, write_json
@@ -30,6 +31,7 @@ CONCURRENCY = 2 * MAXIMUM_BATCH_SIZE  # a batch computes while the next one come
 BUDGET_SECONDS = 0.080  # that of examples/cycleservice.yaml
 PERCENTILE = 0.99
 LOW_RATE = 20.0
+OUR_MODEL = "engine"  # bench.serve.peers.model
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,26 @@ QUICK = Durations(passes=1, saturate=1.5, probe=1.5, probes=3, low=2.0, at_80=2.
 
 
 class Direct:
-    """The process that calls the model without a server."""
+    """A process that calls the model without a server."""
 
-    def __init__(self, place: Place) -> None:
-        command = [sys.executable, "-m", "bench.serve.direct", "--folder", str(place.folder), "--kind", place.kind]
+    def __init__(self, place: Place, *, kind: str) -> None:
+        self.row = Row(DIRECT if kind == OUR_MODEL else f"{DIRECT}, {kind}", "-")
+        command = [sys.executable, "-m", "bench.serve.direct", "--folder", str(place.folder), "--kind", kind]
         with on_core(place.server_core):
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.server = Server("direct", "-", 0, [])
 
-    def call(self, **command: object) -> object:
+    def _call(self, **command: object) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def measure(self, row: Row, corpus: Corpus, durations: Durations, *, seed: int) -> None:
-        seconds = durations.saturate
-        rate = self.call(task="saturate", texts=corpus.identical.texts, batch=MAXIMUM_BATCH_SIZE, seconds=seconds)
-        low = self.call(task="paced", texts=corpus.short.texts, rate=LOW_RATE, seconds=durations.low, seed=seed)
-        assert isinstance(rate, float) and isinstance(low, list)
-        row.identical.append(rate)
-        row.low_seconds += low
+    def measure(self, corpus: Corpus, durations: Durations, *, seed: int) -> None:
+        identical, short = corpus.identical.texts, corpus.short.texts
+        self.row.identical.append(
+            self._call(task="saturate", texts=identical, batch=MAXIMUM_BATCH_SIZE, seconds=durations.saturate)
+        )
+        self.row.low_seconds += self._call(task="paced", texts=short, rate=LOW_RATE, seconds=durations.low, seed=seed)
 
     def stop(self) -> None:
         self._process.kill()
@@ -76,12 +77,13 @@ class Direct:
 
 
 class Bench:
-    def __init__(self, servers: Sequence[Server], direct: Direct, corpus: Corpus, durations: Durations) -> None:
+    def __init__(
+        self, servers: Sequence[Server], directs: Sequence[Direct], corpus: Corpus, durations: Durations
+    ) -> None:
         self._servers = servers
-        self._direct = direct
+        self._directs = directs
         self._corpus = corpus
         self._durations = durations
-        self._direct_row = Row(DIRECT, "-")
         self._rows = {server.name: Row(server.name, server.hops) for server in servers}
 
     async def run(self) -> list[Row]:
@@ -90,14 +92,15 @@ class Bench:
         for server in self._servers:
             server.pause()
         for number, order in self._passes():
-            self._direct.measure(self._direct_row, self._corpus, self._durations, seed=number)
+            for direct in self._directs:
+                direct.measure(self._corpus, self._durations, seed=number)
             for server in order:
                 await self._capacity(server, self._rows[server.name], seed=number)
-        common = min(row.capacity for row in self._rows.values())
+        common = min(row.capacity for row in self._rows.values() if row.capacity)
         for number, order in self._passes():
             for server in order:
                 await self._at_80(server, self._rows[server.name], common, seed=100 + number)
-        return [self._direct_row, *self._rows.values()]
+        return [*(direct.row for direct in self._directs), *self._rows.values()]
 
     def _passes(self) -> Iterator[tuple[int, Sequence[Server]]]:
         for number in range(self._durations.passes):
@@ -131,7 +134,8 @@ class Bench:
         with _running(server) as client:
             await client.saturate(self._corpus.mixed, concurrency=CONCURRENCY, seconds=0.5)
             seconds = self._durations.at_80
-            row.at_80 += await self._open_loop(client, rate=0.8 * row.capacity, seconds=seconds, seed=seed)
+            if row.capacity:  # 0: it held no rate that was tried
+                row.at_80 += await self._open_loop(client, rate=0.8 * row.capacity, seconds=seconds, seed=seed)
             row.at_common_80 += await self._open_loop(client, rate=0.8 * common, seconds=seconds, seed=seed)
 
     async def _open_loop(self, client: Client, *, rate: float, seconds: float, seed: int) -> Latencies:
@@ -157,12 +161,14 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[Row]:
     digest = write_variant(folder, precision=Precision(options.precision))
     place = Place(folder, digest, options.model, scratch, server_core=cores[0], client_core=cores[-1])
     corpus = make_corpus(folder / "tokenizer.json")
-    direct, servers = Direct(place), [*start_ours(place), *start_peers(place)]
+    directs = [Direct(place, kind=kind) for kind in sorted({OUR_MODEL, options.model})]
+    servers = [*start_ours(place), *start_peers(place)]
     os.sched_setaffinity(0, {place.client_core})
     try:
-        return asyncio.run(Bench(servers, direct, corpus, QUICK if options.quick else Durations()).run())
+        return asyncio.run(Bench(servers, directs, corpus, QUICK if options.quick else Durations()).run())
     finally:
-        direct.stop()
+        for direct in directs:
+            direct.stop()
         for server in servers:
             server.kill()
 
@@ -171,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--model", choices=("engine", "transformers"), required=True)
+    parser.add_argument("--model", choices=(OUR_MODEL, "transformers"), required=True)
     parser.add_argument("--precision", choices=[precision.value for precision in Precision], required=True)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,5 +1,6 @@
 """Starts the servers, on a core of their own, and holds all but the measured one still (SIGSTOP)."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -68,7 +69,7 @@ class Server:
             dead = [process.args for process in self.groups if process.poll() is not None]
             if dead or time.monotonic() > deadline:
                 raise RuntimeError(f"{self.name} does not answer" + (f", ended: {dead}" if dead else ""))
-            time.sleep(0.1)
+            await asyncio.sleep(0.1)
 
     def resident_bytes(self) -> int:
         """Of all its processes now; a page that several of them share counts once (PSS)."""
