@@ -9,9 +9,8 @@ from tests.cluster.images import build
 from tests.cluster.paths import REPOSITORY, run
 
 OUT = REPOSITORY / "out" / "bench"
-USER = "1000:1000"
 # The operator's package is there for what it generates (HAProxy's configuration); torch and server are the image's.
-PYTHON_PATH = "PYTHONPATH=/repo:/repo/operator"
+USER = ("--user", "1000:1000", "--env", "PYTHONPATH=/repo:/repo/operator")
 
 
 def run_in_image(name: str, command: Sequence[str]) -> int:
@@ -22,12 +21,12 @@ def run_in_image(name: str, command: Sequence[str]) -> int:
     OUT.chmod(0o777)  # user 1000 writes there
     volumes = ("--volume", f"{REPOSITORY}:/repo:ro", "--volume", f"{OUT}:/out:rw")
     if isinstance(builder, Docker):
-        options = ("--rm", "--tmpfs", "/tmp:exec,mode=1777", "--user", USER, "--env", PYTHON_PATH, "--workdir", "/repo")
-        return _run(["docker", "run", *options, *volumes, reference, *command])
+        place = ("--rm", "--tmpfs", "/tmp:exec,mode=1777", "--workdir", "/repo")
+        return _run(["docker", "run", *place, *USER, *volumes, reference, *command])
     container = run(["buildah", "from", "--pull=never", reference]).strip()
     try:
-        options = ("--runtime", "runc", "--user", USER, "--env", PYTHON_PATH, "--workingdir", "/repo")
-        return _run(["buildah", "run", *options, *volumes, container, "--", *command])
+        place = ("--runtime", "runc", "--workingdir", "/repo")
+        return _run(["buildah", "run", *place, *USER, *volumes, container, "--", *command])
     finally:
         run(["buildah", "rm", container])
 

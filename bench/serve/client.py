@@ -24,19 +24,15 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Latencies:
-    """Seconds, infinite for a request without a 200 answer; ``lags``: how late this program sent."""
+    """Seconds, infinite for a request without a 200 answer; a late send of this program is in them."""
 
     seconds: list[float]
-    lags: list[float]
 
     def quantile(self, q: float) -> float:
         return quantile(self.seconds, q)
 
     def share_within(self, budget_seconds: float) -> float:
         return sum(s <= budget_seconds for s in self.seconds) / max(len(self.seconds), 1)
-
-    def __add__(self, other: "Latencies") -> "Latencies":
-        return Latencies(self.seconds + other.seconds, self.lags + other.lags)
 
 
 def quantile(values: Sequence[float], q: float) -> float:
@@ -79,10 +75,9 @@ class Client:
         self, requests: Requests, *, rate: float, seconds: float, seed: int, budget_seconds: float
     ) -> Latencies:
         headers = {**JSON, DEADLINE_HEADER: f"{budget_seconds * 1000:g}"}
-        result = Latencies([], [])
+        result = Latencies([])
 
         async def send(session: ClientSession, body: bytes, intended: float) -> None:
-            result.lags.append(time.perf_counter() - intended)
             answered = await self._send(session, body, headers)
             result.seconds.append(time.perf_counter() - intended if answered else math.inf)
 

@@ -8,6 +8,7 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--kind", required=True)
     options = parser.parse_args()
     predict = load_predict(options.folder, kind=options.kind)
-    tasks = {"saturate": saturate, "paced": paced}
+    tasks: dict[str, Callable[..., object]] = {"saturate": saturate, "paced": paced}
     for line in sys.stdin:
         command: dict[str, Any] = json.loads(line)
         print(json.dumps(tasks[command.pop("task")](predict, **command)), flush=True)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.serve.client import Client, Latencies
+from bench.serve.client import Client, Latencies, quantile
+from bench.serve.machine import Disturbance, resident_bytes
 from bench.serve.rows import DIRECT, Row, table, to_records, verdict, write_json
 from bench.serve.search import highest_rate
 from bench.serve.servers import MAXIMUM_BATCH_SIZE, Place, Server, on_core, start_ours, start_peers
@@ -40,10 +41,10 @@ class Durations:
 
     passes: int = 2
     saturate: float = 3.0
-    probe: float = 4.0
+    probe: float = 2.5
     probes: int = 4
-    low: float = 3.0
-    at_80: float = 4.0
+    low: float = 2.5
+    at_80: float = 3.5
 
 
 QUICK = Durations(passes=1, saturate=1.5, probe=1.5, probes=3, low=2.0, at_80=2.0)
@@ -69,7 +70,8 @@ class Direct:
         self.row.identical.append(
             self._call(task="saturate", texts=identical, batch=MAXIMUM_BATCH_SIZE, seconds=durations.saturate)
         )
-        self.row.low_seconds += self._call(task="paced", texts=short, rate=LOW_RATE, seconds=durations.low, seed=seed)
+        low = self._call(task="paced", texts=short, rate=LOW_RATE, seconds=durations.low, seed=seed)
+        self.row.low_p50.append(quantile(low, 0.5))
 
     def stop(self) -> None:
         self._process.kill()
@@ -78,8 +80,15 @@ class Direct:
 
 class Bench:
     def __init__(
-        self, servers: Sequence[Server], directs: Sequence[Direct], corpus: Corpus, durations: Durations
+        self,
+        servers: Sequence[Server],
+        directs: Sequence[Direct],
+        corpus: Corpus,
+        durations: Durations,
+        *,
+        cores: set[int],
     ) -> None:
+        self._cores = cores
         self._servers = servers
         self._directs = directs
         self._corpus = corpus
@@ -107,7 +116,7 @@ class Bench:
             yield number, self._servers if number % 2 == 0 else self._servers[::-1]
 
     async def _capacity(self, server: Server, row: Row, *, seed: int) -> None:
-        with _running(server) as client:
+        with self._running(server) as client:
             seconds = self._durations.saturate
             row.identical.append(
                 await client.saturate(self._corpus.identical, concurrency=CONCURRENCY, seconds=seconds)
@@ -122,8 +131,8 @@ class Bench:
             low = await client.open_loop(
                 self._corpus.short, rate=LOW_RATE, seconds=self._durations.low, seed=seed, budget_seconds=1.0
             )
-            row.low_seconds += low.seconds
-            row.resident_bytes = max(row.resident_bytes, server.resident_bytes())
+            row.low_p50.append(low.quantile(0.5))
+            row.resident_bytes = max(row.resident_bytes, resident_bytes(server.pids()))
         print(
             f"{time.strftime('%T')} {server.name}: identical {row.identical[-1]:.1f}/s, saturated {saturated:.1f}/s,"
             f" mixed {row.mixed[-1]:.1f}/s, low p50 {low.quantile(0.5) * 1000:.2f} ms",
@@ -131,26 +140,30 @@ class Bench:
         )
 
     async def _at_80(self, server: Server, row: Row, common: float, *, seed: int) -> None:
-        with _running(server) as client:
+        with self._running(server) as client:
             await client.saturate(self._corpus.mixed, concurrency=CONCURRENCY, seconds=0.5)
             seconds = self._durations.at_80
             if row.capacity:  # 0: it held no rate that was tried
-                row.at_80 += await self._open_loop(client, rate=0.8 * row.capacity, seconds=seconds, seed=seed)
-            row.at_common_80 += await self._open_loop(client, rate=0.8 * common, seconds=seconds, seed=seed)
+                latencies = await self._open_loop(client, rate=0.8 * row.capacity, seconds=seconds, seed=seed)
+                row.at_80_p99.append(latencies.quantile(PERCENTILE))
+            latencies = await self._open_loop(client, rate=0.8 * common, seconds=seconds, seed=seed)
+            row.at_common_80_p99.append(latencies.quantile(PERCENTILE))
+
+    @contextmanager
+    def _running(self, server: Server) -> Iterator[Client]:
+        """Lets this server alone run, and notes what else ran on the two cores."""
+        server.resume()
+        disturbance = Disturbance(cores=self._cores, pids=server.pids())
+        try:
+            yield Client(server.port)
+            self._rows[server.name].others.append(disturbance.share())
+        finally:
+            server.pause()
 
     async def _open_loop(self, client: Client, *, rate: float, seconds: float, seed: int) -> Latencies:
         return await client.open_loop(
             self._corpus.mixed, rate=rate, seconds=seconds, seed=seed, budget_seconds=BUDGET_SECONDS
         )
-
-
-@contextmanager
-def _running(server: Server) -> Iterator[Client]:
-    server.resume()
-    try:
-        yield Client(server.port)
-    finally:
-        server.pause()
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> list[Row]:
@@ -164,8 +177,10 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[Row]:
     directs = [Direct(place, kind=kind) for kind in sorted({OUR_MODEL, options.model})]
     servers = [*start_ours(place), *start_peers(place)]
     os.sched_setaffinity(0, {place.client_core})
+    durations = QUICK if options.quick else Durations()
+    bench = Bench(servers, directs, corpus, durations, cores={place.server_core, place.client_core})
     try:
-        return asyncio.run(Bench(servers, directs, corpus, QUICK if options.quick else Durations()).run())
+        return asyncio.run(bench.run())
     finally:
         for direct in directs:
             direct.stop()

@@ -4,10 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import mean
 from typing import Any
-
-from bench.serve.client import Latencies, quantile
 
 DIRECT = "direct"
 OURS = "ours"
@@ -15,25 +12,25 @@ OURS = "ours"
 
 @dataclass
 class Row:
-    """Filled while the passes run; rates per second, one value a pass. Empty: not measured, as for the direct call."""
+    """Filled while the passes run, one value a pass: rates per second, times in seconds. Empty: not measured.
+
+    A row's number is that of its better pass: whatever else runs on the machine only ever makes a server slower.
+    """
 
     server: str
     hops: str
     identical: list[float] = field(default_factory=list)
     mixed: list[float] = field(default_factory=list)
-    low_seconds: list[float] = field(default_factory=list)
-    at_80: Latencies = field(default_factory=lambda: Latencies([], []))
-    at_common_80: Latencies = field(default_factory=lambda: Latencies([], []))
+    low_p50: list[float] = field(default_factory=list)
+    at_80_p99: list[float] = field(default_factory=list)
+    at_common_80_p99: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)  # share of a core that other processes took meanwhile
     resident_bytes: int = 0
-
-    @property
-    def is_peer(self) -> bool:
-        return not self.server.startswith((DIRECT, OURS))
 
     @property
     def capacity(self) -> float:
         """Requests of mixed length per second within the budget."""
-        return mean(self.mixed)
+        return max(self.mixed)
 
 
 def to_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -43,15 +40,21 @@ def to_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
         {
             "server": row.server,
             "hops": row.hops,
-            "throughputIdentical": _rounded(mean(row.identical)),
-            "throughputMixed": _rounded(row.capacity if row.mixed else math.nan),
-            "throughputMixedByPass": [_rounded(rate) for rate in row.mixed],
-            "p50LowMs": _milliseconds(quantile(row.low_seconds, 0.5)),
-            "addedP50LowMs": _milliseconds(quantile(row.low_seconds, 0.5) - quantile(direct.low_seconds, 0.5)),
-            "p99At80Ms": _milliseconds(row.at_80.quantile(0.99)),
-            "p99AtCommon80Ms": _milliseconds(row.at_common_80.quantile(0.99)),
-            "rssMb": round(row.resident_bytes / 2**20),
-            "sendLagP99Ms": _milliseconds(quantile(row.at_80.lags, 0.99)),
+            "throughputIdentical": _rounded(max(row.identical)),
+            "throughputMixed": _rounded(max(row.mixed, default=math.nan)),
+            "p50LowMs": _milliseconds(min(row.low_p50)),
+            "addedP50LowMs": _milliseconds(min(row.low_p50) - min(direct.low_p50)),
+            "p99At80Ms": _milliseconds(min(row.at_80_p99, default=math.nan)),
+            "p99AtCommon80Ms": _milliseconds(min(row.at_common_80_p99, default=math.nan)),
+            "rssMb": round(row.resident_bytes / 2**20) or None,
+            "otherLoad": _rounded(max(row.others, default=math.nan)),
+            "passes": {
+                "throughputIdentical": [_rounded(rate) for rate in row.identical],
+                "throughputMixed": [_rounded(rate) for rate in row.mixed],
+                "p50LowMs": [_milliseconds(seconds) for seconds in row.low_p50],
+                "p99At80Ms": [_milliseconds(seconds) for seconds in row.at_80_p99],
+                "p99AtCommon80Ms": [_milliseconds(seconds) for seconds in row.at_common_80_p99],
+            },
         }
         for row in rows
     ]
@@ -73,6 +76,7 @@ COLUMNS = {
     "p99At80Ms": "p99 at 80%",
     "p99AtCommon80Ms": "p99 common",
     "rssMb": "MiB",
+    "otherLoad": "other load",
 }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.serve.client import Client
+from bench.serve.machine import processes_of
 from cycle_server.profiler.http import free_port
 from cycle_wire.serving import ServerConfig, SidecarConfig
 from cycleops.api.cycleservice import BalancingAlgorithm
@@ -71,28 +72,8 @@ class Server:
                 raise RuntimeError(f"{self.name} does not answer" + (f", ended: {dead}" if dead else ""))
             await asyncio.sleep(0.1)
 
-    def resident_bytes(self) -> int:
-        """Of all its processes now; a page that several of them share counts once (PSS)."""
-        groups = {process.pid for process in self.groups}
-        return sum(_proportional_bytes(pid) for pid in _processes() if _group_of(pid) in groups)
-
-
-def _processes() -> Iterator[int]:
-    return (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
-
-
-def _group_of(pid: int) -> int:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return 0
-
-
-def _proportional_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    def pids(self) -> list[int]:
+        return processes_of({process.pid for process in self.groups})
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from examples.demo_data.prepare import WORDNET, glosses
 
 IDENTICAL_TOKENS = 64  # also the length of the project's first measurements
 SHORT_TOKENS = 16
-MIXED = LengthDistribution(p50=24, p99=128)
+MIXED = LengthDistribution(p50=16, p99=48)  # the traffic of examples/cycleservice.yaml
 DISTINCT = 400
 GLOSSES = 20_000
 
