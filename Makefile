@@ -8,7 +8,7 @@ CLUSTER := $(BIN)/python -m tests.cluster
 PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock bench-serve \
+.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock bench-serve bench-soak \
         cluster-up cluster-down images clean
 
 help: ## List the commands
@@ -62,6 +62,9 @@ lock: venv ## Resolve requirements/*.in anew into the lock files
 
 bench-serve: venv ## The server beside LitServe, KServe, FastAPI and the direct call (8 minutes, a quiet machine)
 	$(CLUSTER) host && $(BIN)/python -m bench.serve
+
+bench-soak: venv ## Server and sidecar under load for an hour: is their memory flat?
+	$(CLUSTER) host && $(BIN)/python -m bench.soak
 
 cluster-up: venv ## Start a cluster to look around in (embedded, kind, or KUBECONFIG's)
 	$(CLUSTER) host && $(CLUSTER) up

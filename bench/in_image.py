@@ -21,12 +21,12 @@ def run_in_image(name: str, command: Sequence[str]) -> int:
     OUT.chmod(0o777)  # user 1000 writes there
     volumes = ("--volume", f"{REPOSITORY}:/repo:ro", "--volume", f"{OUT}:/out:rw")
     if isinstance(builder, Docker):
-        place = ("--rm", "--tmpfs", "/tmp:exec,mode=1777", "--workdir", "/repo")
-        return _run(["docker", "run", *place, *USER, *volumes, reference, *command])
+        tmpfs = ("--rm", "--tmpfs", "/tmp:exec,mode=1777")
+        return _run(["docker", "run", *tmpfs, "--workdir", "/repo", *USER, *volumes, reference, *command])
     container = run(["buildah", "from", "--pull=never", reference]).strip()
     try:
-        place = ("--runtime", "runc", "--workingdir", "/repo")
-        return _run(["buildah", "run", *place, *USER, *volumes, container, "--", *command])
+        place = ("buildah", "run", "--runtime", "runc", "--workingdir", "/repo")
+        return _run([*place, *USER, *volumes, container, "--", *command])
     finally:
         run(["buildah", "rm", container])
 

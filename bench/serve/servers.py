@@ -92,8 +92,8 @@ def start(command: Sequence[str], *, core: int) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL)
 
 
-def start_ours(place: Place) -> list[Server]:
-    """Three rows over the same server process: alone, behind the sidecar (cache off), and behind HAProxy too.
+def start_ours(place: Place, *, cache_bytes: int = 0) -> list[Server]:
+    """Three rows over the same server process: alone, behind the sidecar (its cache off at 0 bytes), and behind HAProxy too.
 
     The sidecar shares the server's core, as in a pod; the balancer is another pod and runs on the client's core.
     """
@@ -114,7 +114,7 @@ def start_ours(place: Place) -> list[Server]:
         port=sidecar_port,
         model_digest=place.digest,
         variant="bench",
-        size_bytes=0,
+        size_bytes=cache_bytes,
         drain_seconds=0,
     )
     processes = []

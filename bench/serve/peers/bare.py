@@ -73,7 +73,7 @@ def make_app(predict: Predict, *, batch_size: int) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
 
-    @app.post("/v2/models/m/infer")
+    @app.post("/v2/models/m/infer")  # type: ignore[untyped-decorator]  # fastapi is only in the image
     async def infer(request: InferRequest) -> InferResponse:
         texts = request.inputs[0].data
         if batch_size > 1:
