@@ -8,8 +8,8 @@ CLUSTER := $(BIN)/python -m tests.cluster
 PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock bench-serve bench-soak \
-        cluster-up cluster-down images clean
+.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
+        bench-serve bench-soak cluster-up cluster-down images clean
 
 help: ## List the commands
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'

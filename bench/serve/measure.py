@@ -40,11 +40,11 @@ class Durations:
     """Seconds of each measurement, and how often."""
 
     passes: int = 2
-    saturate: float = 3.0
-    probe: float = 2.5
+    saturate: float = 2.5
+    probe: float = 2.0
     probes: int = 4
     low: float = 2.5
-    at_80: float = 3.5
+    at_80: float = 3.0
 
 
 QUICK = Durations(passes=1, saturate=1.5, probe=1.5, probes=3, low=2.0, at_80=2.0)
@@ -72,6 +72,7 @@ class Direct:
         )
         low = self._call(task="paced", texts=short, rate=LOW_RATE, seconds=durations.low, seed=seed)
         self.row.low_p50.append(quantile(low, 0.5))
+        print(f"{time.strftime('%T')} {self.row.server}: identical {self.row.identical[-1]:.1f}/s", flush=True)
 
     def stop(self) -> None:
         self._process.kill()
@@ -148,6 +149,8 @@ class Bench:
                 row.at_80_p99.append(latencies.quantile(PERCENTILE))
             latencies = await self._open_loop(client, rate=0.8 * common, seconds=seconds, seed=seed)
             row.at_common_80_p99.append(latencies.quantile(PERCENTILE))
+        p99 = [f"{times[-1] * 1000:.1f}" for times in (row.at_80_p99, row.at_common_80_p99) if times]
+        print(f"{time.strftime('%T')} {server.name}: p99 at 80 % {' / '.join(p99)} ms", flush=True)
 
     @contextmanager
     def _running(self, server: Server) -> Iterator[Client]:

@@ -93,7 +93,7 @@ def start(command: Sequence[str], *, core: int) -> "subprocess.Popen[bytes]":
 
 
 def start_ours(place: Place, *, cache_bytes: int = 0) -> list[Server]:
-    """Three rows over the same server process: alone, behind the sidecar (its cache off at 0 bytes), and behind HAProxy too.
+    """Three rows over the same server process: alone, behind the sidecar, and behind HAProxy too. 0 bytes: no cache.
 
     The sidecar shares the server's core, as in a pod; the balancer is another pod and runs on the client's core.
     """

@@ -37,7 +37,8 @@ async def soak(servers: list[Server], mixed: Requests, *, minutes: float, rate: 
     server, with_sidecar = servers[0], servers[1]
     await with_sidecar.wait_until_ready(mixed.bodies[0])
     sidecar_pid = with_sidecar.groups[1].pid
-    client, started, sent, rows = Client(with_sidecar.port), time.monotonic(), 0, []
+    client, started, sent = Client(with_sidecar.port), time.monotonic(), 0
+    rows: list[dict[str, Any]] = []
     period = min(minutes * 60 / PERIODS, LONGEST_PERIOD_SECONDS)
     while time.monotonic() - started < minutes * 60:
         requests = numbered(mixed, first=sent, count=int(2 * rate * period) + 50)
@@ -62,7 +63,8 @@ async def soak(servers: list[Server], mixed: Requests, *, minutes: float, rate: 
 def growth(rows: list[dict[str, Any]], key: str) -> float:
     """Median of the last quarter less median of the third quarter, MiB."""
     quarter = max(len(rows) // 4, 1)
-    return median(row[key] for row in rows[-quarter:]) - median(row[key] for row in rows[-2 * quarter : -quarter])
+    last, before = (median(row[key] for row in part) for part in (rows[-quarter:], rows[-2 * quarter : -quarter]))
+    return float(last - before)
 
 
 def main() -> None:
