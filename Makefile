@@ -9,7 +9,8 @@ PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
-        bench-serve bench-cache bench-balancer bench-planner cluster-up cluster-down images clean
+        bench-serve bench-soak bench-cache bench-balancer bench-planner cluster-up cluster-down images clean
+        bench-serve bench-soak cluster-up cluster-down images clean
 
 help: ## List the commands
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,11 +58,17 @@ generate: venv ## Write crds/ and docs/reference/ from the models, and code from
 	$(BIN)/python -m tests.protos
 
 lock: venv ## Resolve requirements/*.in anew into the lock files
-	for name in operator images server sidecar clients dev horovod horovod-build demo-data; do \
+	for name in operator images server sidecar clients dev horovod horovod-build demo-data bench-serve bench-data; do \
 	  case $$name in horovod*|demo-data) alone=--no-deps;; server|sidecar|clients) alone="-c requirements/images.lock";; \
 	    *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done
+
+bench-serve: venv ## The server beside LitServe, KServe, FastAPI and the direct call (8 minutes, a quiet machine)
+	$(CLUSTER) host && $(BIN)/python -m bench.serve
+
+bench-soak: venv ## Server and sidecar under load for an hour: is their memory flat?
+	$(CLUSTER) host && $(BIN)/python -m bench.soak
 
 cluster-up: venv ## Start a cluster to look around in (embedded, kind, or KUBECONFIG's)
 	$(CLUSTER) host && $(CLUSTER) up
