@@ -10,7 +10,6 @@ export PYTHONUNBUFFERED := 1
 
 .PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
         bench-serve bench-soak bench-cache bench-balancer bench-planner cluster-up cluster-down images clean
-        bench-serve bench-soak cluster-up cluster-down images clean
 
 help: ## List the commands
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
