@@ -12,7 +12,7 @@ export PYTHONUNBUFFERED := 1
         bench-serve bench-soak bench-cache bench-balancer bench-planner cluster-up cluster-down images clean
 
 help: ## List the commands
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 venv: $(VENV)/.stamp ## Python environment of the tools and tests (.venv)
 $(VENV)/.stamp: requirements/dev.lock wire/pyproject.toml operator/pyproject.toml
