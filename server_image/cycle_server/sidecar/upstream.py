@@ -9,7 +9,13 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 120.0  # the server sheds far earlier; this only ends what hangs
 # Not Content-Encoding: aiohttp has decoded the body.
-FORWARDED_HEADERS = ("Content-Type", "X-Cycle-Deadline-Ms", "Inference-Header-Content-Length")
+FORWARDED_HEADERS = (
+    "Content-Type",
+    "X-Cycle-Deadline-Ms",
+    "X-Cycle-Tenant",
+    "X-Cycle-Priority",
+    "Inference-Header-Content-Length",
+)
 RETURNED_HEADERS = ("Content-Type", "Retry-After", "Server-Timing")
 
 
