@@ -19,6 +19,7 @@ __all__ = ["Batcher", "Compute", "Computed", "RateLimitedError", "ShedError", "T
 
 IDLE_TICK_SECONDS = 1.0
 STUCK_SECONDS = 30.0  # beyond what the running batch was expected to take
+STOP_SECONDS = 5.0  # for the last batch; requests have been waited for before
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Batcher:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join(STUCK_SECONDS)
+        self._thread.join(STOP_SECONDS)
 
     @property
     def depth(self) -> int:
