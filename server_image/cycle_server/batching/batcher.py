@@ -19,6 +19,9 @@ __all__ = ["Batcher", "Compute", "Computed", "RateLimitedError", "ShedError", "T
 
 IDLE_TICK_SECONDS = 1.0
 STUCK_SECONDS = 30.0  # beyond what the running batch was expected to take
+# After a failed allocation oneDNN may never make a kernel again (docs/notes/2026-11-25-batching.md). A server that
+# fails eight batches in a row for want of memory, or nearly so, is better started anew.
+FAILING_RATE, FAILING_LIMIT = 0.2, 0.8
 STOP_SECONDS = 5.0  # for the last batch; requests have been waited for before
 
 
@@ -54,6 +57,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._busy_until = 0.0
         self._heartbeat = time.monotonic()
+        self._failing = 0.0  # moving average: of batches, those of which nothing could be computed for want of memory
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
 
@@ -74,11 +78,14 @@ class Batcher:
             return sum(waiting.texts for waiting in self._queue.waiting)
 
     def is_stuck(self) -> bool:
-        """True when the compute thread has died, or hasn't come around for far longer than its batch should take."""
+        """True when only a new process can help: the compute thread has died, hasn't come around for far longer than
+        its batch should take, or fails batch after batch for want of memory.
+        """
         with self._changed:
             if self._thread.ident is not None and not self._thread.is_alive() and not self._stopping:
                 return True
-            return time.monotonic() > max(self._heartbeat, self._busy_until) + STUCK_SECONDS
+            late = time.monotonic() > max(self._heartbeat, self._busy_until) + STUCK_SECONDS
+            return late or self._failing > FAILING_LIMIT
 
     async def submit(self, tokens: Tokens, *, deadline: float, flow: Flow = Flow()) -> Computed:  # noqa: B008
         """Logits of the texts, in their order. ``deadline`` on time.monotonic(). Raises ShedError.
@@ -126,7 +133,7 @@ class Batcher:
             if self._stopping:
                 raise ShedError("the server is going down", retry_after_seconds=0.0, reason=ShedReason.STOPPING)
             if self.is_stuck():
-                raise ShedError("the computation hangs", retry_after_seconds=0.0, reason=ShedReason.STUCK)
+                raise ShedError("the computation hangs or fails", retry_after_seconds=0.0, reason=ShedReason.STUCK)
             self._check_rate(flow, texts=sum(piece.waiting.texts for piece in pieces), now=now)
             finish = self._expected_finish(pieces, now=now)
             if finish > deadline:
@@ -217,8 +224,9 @@ class Batcher:
     def _learn(self, execution: Execution, texts: Tokens) -> None:
         for fault in execution.faults:
             self._observer.fault(out_of_memory=is_out_of_memory(fault))
-        if execution.seconds is not None:
-            with self._changed:
+        with self._changed:
+            self._failing += FAILING_RATE * (execution.nothing_for_want_of_memory - self._failing)
+            if execution.seconds is not None:
                 self._cost = self._cost.after(tokens=sum(len(text) for text in texts), seconds=execution.seconds)
         self._observer.batch(texts=len(texts), seconds=execution.parts[-1].ended - execution.started)
 

@@ -1,6 +1,7 @@
 """Runs a batch, and by halves when it can't run as a whole: one text that can't be computed must not take all along."""
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 Tokens = Sequence[Sequence[int]]
-# What torch says when an allocation fails, on the processor, in oneDNN and on an accelerator. No type of its own there.
-_OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "could not create a memory", "out of memory")
+# What torch says when an allocation fails, on the processor, in oneDNN and on an accelerator; there is no type for it.
+_OUT_OF_MEMORY = re.compile(
+    "can't allocate memory|bad_alloc|out of memory|could not create a (memory|primitive)(?! descriptor)", re.IGNORECASE
+)
 
 
 class Compute(Protocol):
@@ -52,6 +55,11 @@ class Execution:
     @property
     def seconds(self) -> float | None:
         return None if self.faults else self.parts[-1].ended - self.started
+
+    @property
+    def nothing_for_want_of_memory(self) -> bool:
+        results = [part.result for part in self.parts]
+        return all(isinstance(result, Exception) and is_out_of_memory(result) for result in results)
 
     def of(self, first: int, last: int) -> Ran | Exception:
         """The result of texts [first, last)."""
@@ -93,7 +101,6 @@ def _attempt(compute: Compute, texts: Tokens, first: int, last: int) -> _Part:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(t in text for t in _OUT_OF_MEMORY)
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
     )

@@ -70,6 +70,8 @@ def test_a_text_that_cannot_be_computed_takes_its_half_along_only() -> None:
         (RuntimeError(NO_MEMORY), True),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
         (RuntimeError("could not create a memory object"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a primitive descriptor for an inner product"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),
     ],
@@ -97,6 +99,24 @@ async def test_too_little_memory_is_503_and_the_server_goes_on() -> None:
     await asyncio.to_thread(batcher.stop)
     assert counts.sheds == {ShedReason.MEMORY: 1}
     assert counts.faults[True] == 4
+
+
+async def test_a_server_that_can_never_allocate_again_says_so() -> None:
+    compute = Limited(most=1)
+    limits = Limits(maximum_batch_size=8, maximum_delay_seconds=0.0)
+    batcher = Batcher(compute=compute, limits=limits, cost=FAST, queue_limit=64)
+    batcher.start()
+    for _ in range(20):  # half of them: too large for its memory, but it computes the others
+        with pytest.raises(ShedError, match="memory"):
+            await batcher.submit(texts(8), deadline=soon())
+        await batcher.submit(texts(1), deadline=soon())
+        assert not batcher.is_stuck()
+    compute.most = 0
+    for _ in range(10):
+        with pytest.raises(ShedError):
+            await batcher.submit(texts(1), deadline=soon())
+    await until(batcher.is_stuck)
+    await asyncio.to_thread(batcher.stop)
 
 
 async def test_a_failed_batch_fails_its_requests_and_no_others() -> None:
