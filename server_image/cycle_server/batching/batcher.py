@@ -9,10 +9,10 @@ import numpy as np
 
 from cycle_server.batching.cost import Cost
 from cycle_server.batching.errors import RateLimitedError, ShedError, ShedReason
-from cycle_server.batching.execution import Compute, Execution, Tokens, execute, is_out_of_memory
+from cycle_server.batching.execution import Compute, Execution, Ran, Tokens, execute, is_out_of_memory
 from cycle_server.batching.observer import Observer
 from cycle_server.batching.policy import Flow, Limits, Waiting, decide, expected_finish
-from cycle_server.batching.queue import Piece, Queue
+from cycle_server.batching.queue import Piece, Queue, deliver
 from cycle_server.batching.rate import RateLimits
 
 __all__ = ["Batcher", "Compute", "Computed", "RateLimitedError", "ShedError", "Tokens"]
@@ -101,7 +101,7 @@ class Batcher:
             self._admit(pieces, now=arrival)
             expiry = asyncio.get_running_loop().call_later(deadline - arrival, self._expire, pieces)
             try:
-                ran = await asyncio.gather(*(piece.done for piece in pieces))
+                ran = [await pieces[0].done] if len(pieces) == 1 else await asyncio.gather(*(p.done for p in pieces))
             finally:
                 expiry.cancel()
         except ShedError as error:
@@ -145,14 +145,7 @@ class Batcher:
             victims = self._queue.victims(len(pieces), by=flow)
             if victims is None:
                 raise ShedError("the queue is full", retry_after_seconds=finish - now, reason=ShedReason.QUEUE)
-            for victim in self._queue.remove(victims):
-                victim.resolve(
-                    ShedError(
-                        "the queue is full and most of it is its tenant's",
-                        retry_after_seconds=finish - now,
-                        reason=ShedReason.DISPLACED,
-                    )
-                )
+            deliver([(victim, _displaced(finish - now)) for victim in self._queue.remove(victims)])
             self._queue.add(pieces, cost=self._cost)
             self._changed.notify_all()
 
@@ -184,8 +177,7 @@ class Batcher:
     def _expire(self, pieces: list[Piece]) -> None:
         with self._changed:
             late = self._queue.remove(pieces)
-        for piece in late:
-            piece.resolve(_late())
+        deliver([(piece, _late()) for piece in late])
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
@@ -198,8 +190,7 @@ class Batcher:
                 now = self._heartbeat = time.monotonic()
                 decision = decide(self._queue.waiting, now=now, limits=self._limits, cost=self._cost)
                 late, batch = self._queue.pick(decision)
-                for piece in late:
-                    piece.resolve(_late())
+                deliver([(piece, _late()) for piece in late])
                 if batch:
                     self._busy_until = now + self._cost.seconds(tokens=sum(piece.waiting.tokens for piece in batch))
                     return batch
@@ -211,14 +202,16 @@ class Batcher:
     def _run_batch(self, batch: list[Piece]) -> None:
         texts = [text for piece in batch for text in piece.tokens]
         execution = execute(self._compute, texts)
+        results: list[tuple[Piece, Ran | Exception]] = []
         first = 0
         for piece in batch:
             last = first + piece.waiting.texts
             result = execution.of(first, last)
             if isinstance(result, Exception) and is_out_of_memory(result):
                 result = ShedError("it takes too much memory", retry_after_seconds=1.0, reason=ShedReason.MEMORY)
-            piece.resolve(result)
+            results.append((piece, result))
             first = last
+        deliver(results)
         self._learn(execution, texts)
 
     def _learn(self, execution: Execution, texts: Tokens) -> None:
@@ -229,6 +222,14 @@ class Batcher:
             if execution.seconds is not None:
                 self._cost = self._cost.after(tokens=sum(len(text) for text in texts), seconds=execution.seconds)
         self._observer.batch(texts=len(texts), seconds=execution.parts[-1].ended - execution.started)
+
+
+def _displaced(retry_after_seconds: float) -> ShedError:
+    return ShedError(
+        "the queue is full and most of it is its tenant's",
+        retry_after_seconds=retry_after_seconds,
+        reason=ShedReason.DISPLACED,
+    )
 
 
 def _late() -> ShedError:

@@ -19,17 +19,30 @@ class Piece:
     loop: asyncio.AbstractEventLoop
     done: "asyncio.Future[Ran]"
 
-    def resolve(self, result: Ran | Exception) -> None:
-        """May be called on any thread."""
-        self.loop.call_soon_threadsafe(self._set, result)
-
-    def _set(self, result: Ran | Exception) -> None:
+    def set(self, result: Ran | Exception) -> None:
+        """On the loop's thread."""
         if self.done.done():  # its client has gone
             return
         if isinstance(result, Exception):
             self.done.set_exception(result)
         else:
             self.done.set_result(result)
+
+
+def deliver(results: Sequence[tuple[Piece, Ran | Exception]]) -> None:
+    """May be called on any thread.
+
+    Each loop is woken once: a thread that wakes it once per piece loses the interpreter lock as often, to the work that
+    its own results cause, before it comes to compute again.
+    """
+    for loop in dict.fromkeys(piece.loop for piece, _ in results):
+        own = [(piece, result) for piece, result in results if piece.loop is loop]
+        loop.call_soon_threadsafe(_set_all, own)
+
+
+def _set_all(results: Sequence[tuple[Piece, Ran | Exception]]) -> None:
+    for piece, result in results:
+        piece.set(result)
 
 
 class Queue:
