@@ -93,6 +93,7 @@ def test_invented_tenants_share_one_turn() -> None:
     assert turns.give(Flow(tenant="x"), seconds=1.0) < turns.give(Flow(tenant="y"), seconds=1.0)
 
 
+@settings(deadline=None)
 @given(st.lists(flows, min_size=1, max_size=30), flows)
 def test_a_full_queue_takes_from_whoever_has_most_for_their_weight(queue: list[Flow], new: Flow) -> None:
     waiting = [Waiting(1, 1, arrival=0, deadline=FAR, turn=float(i), flow=flow) for i, flow in enumerate(queue)]
@@ -108,6 +109,7 @@ def test_a_full_queue_takes_from_whoever_has_most_for_their_weight(queue: list[F
         assert victim not in queue[index + 1 :], "the newest goes"
 
 
+@settings(deadline=None)
 @given(
     st.floats(0.5, 100),
     st.integers(1, 50),
@@ -125,6 +127,7 @@ def test_no_tenant_exceeds_rate_and_burst(rate: float, burst: int, arrivals: lis
         assert passed <= max(burst, largest) + rate * now + 1e-6
 
 
+@settings(deadline=None)
 @given(st.floats(0.5, 100), st.integers(1, 5), st.integers(1, 40))
 def test_who_keeps_to_the_rate_always_passes(rate: float, burst: int, requests: int) -> None:
     limits = RateLimits(texts_per_second=rate, burst=burst)
@@ -134,6 +137,7 @@ def test_who_keeps_to_the_rate_always_passes(rate: float, burst: int, requests: 
         assert limits.take("quiet", texts=1, now=now) == 0
 
 
+@settings(deadline=None)
 @given(st.floats(0.5, 100), st.integers(1, 50), st.integers(1, 100))
 def test_after_the_wait_it_passes(rate: float, burst: int, texts: int) -> None:
     limits = RateLimits(texts_per_second=rate, burst=burst)
