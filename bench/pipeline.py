@@ -163,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each way in each turn")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--cores", type=int, default=2, help="that the process may use")
     parser.add_argument("--switch-interval", type=float, default=sys.getswitchinterval(), help="seconds, of the GIL")
     options = parser.parse_args()
@@ -173,7 +174,7 @@ def main() -> None:
     bodies = [v2.infer_request(" ".join(source.choices(stages.words, k=LENGTHS.sample(source)))) for _ in range(512)]
     print(f"{options.cores} cores, switch interval {options.switch_interval * 1000:g} ms")
     print("clients way           texts/s  against one thread   p50 ms   p99 ms")
-    for clients in (1, 16):
+    for clients in options.clients:
         asyncio.run(compare(stages, bodies, clients=clients, seconds=options.seconds, turns=options.turns))
 
 
