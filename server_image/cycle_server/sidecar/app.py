@@ -1,53 +1,68 @@
 """`cycle-server sidecar`: a reverse proxy that answers exact repeats of infer from memory.
 
-Only 200 answers of infer are kept, and only when the variant's answers don't depend on batch neighbours
-(``cacheable``). What can't be read as a request, or says ``Cache-Control: no-store``, goes to the server as it is.
+Plain requests to infer are answered in front.py; this is the rest: metrics, readiness, what is passed on, and infer as
+aiohttp reads it.
 """
 
 import asyncio
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 
+import uvloop
 from aiohttp import ClientError, web
 from pydantic_core import to_json
 
-from cycle_server.drain import Drain, serve_until_drained
+from cycle_server.drain import Drain
 from cycle_server.protocol import v2
-from cycle_server.protocol.timing import HEADER as TIMING_HEADER
-from cycle_server.protocol.timing import format_timing
-from cycle_server.sidecar.cache import AnswerCache
-from cycle_server.sidecar.key import Identity, cache_key, with_id, without_id
+from cycle_server.sidecar.front import IDLE_SECONDS, Front
 from cycle_server.sidecar.metrics import SidecarMetrics
-from cycle_server.sidecar.upstream import FORWARDED_HEADERS, Answer, Upstream
+from cycle_server.sidecar.responder import Asked, Responder
+from cycle_server.sidecar.upstream import FORWARDED_HEADERS, Upstream, returned_headers
 from cycle_wire.serving import SidecarConfig
 
-CACHE_HEADER = "X-Cycle-Cache"
-TENANT_HEADER = "X-Cycle-Tenant"
 QUIET_SECONDS = 2.0
 HOST = "0.0.0.0"
-JSON_HEADERS = {"Content-Type": "application/json"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """``upstream_seconds``: how long the sidecar waited for others."""
-
-    name: str
-    answer: Answer
-    upstream_seconds: float = 0.0
+SHUTDOWN_SECONDS = 2.0
 
 
 class Sidecar:
     def __init__(self, config: SidecarConfig, *, drain: Drain) -> None:
         self._drain = drain
-        self._cacheable = config.cacheable and config.size_bytes > 0
-        self._identity = Identity(model_digest=config.model_digest, variant=config.variant)
-        self._cache = AnswerCache(size_bytes=config.size_bytes, ttl_seconds=config.ttl_seconds)
-        self._upstream = Upstream(config.upstream)
         self._metrics = SidecarMetrics()
+        self._upstream = Upstream(config.upstream)
+        self._responder = Responder(config, upstream=self._upstream, metrics=self._metrics)
+        self._runner = web.AppRunner(
+            self._app(),
+            handle_signals=False,
+            access_log=None,
+            handler_cancellation=True,
+            keepalive_timeout=IDLE_SECONDS,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        self._connections: set[Front] = set()
+        self._listener: asyncio.Server | None = None
 
-    def app(self) -> web.Application:
+    async def start(self, *, host: str, port: int) -> int:
+        """Listens; the port, which is a free one when asked for 0. Raises OSError when the port is taken."""
+        await self._upstream.open()
+        await self._runner.setup()
+        self._listener = await asyncio.get_running_loop().create_server(self._connection, host, port, backlog=1024)
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Closes all connections: drained first, nothing is under way on them."""
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            connection.close()
+        await self._runner.cleanup()
+        await self._responder.close()
+        await self._upstream.close()
+
+    def _connection(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None, "start() comes first"
+        return Front(self._responder, fallback=server, connections=self._connections, drain=self._drain)
+
+    def _app(self) -> web.Application:
         app = web.Application(client_max_size=v2.MAXIMUM_BODY_BYTES)
         app.add_routes(
             [
@@ -59,13 +74,11 @@ class Sidecar:
                 web.route("*", "/{path:.*}", self._pass_on),
             ]
         )
-        app.on_startup.append(lambda _: self._upstream.open())
-        app.on_cleanup.append(lambda _: self._upstream.close())
         return app
 
     async def _expose(self, _request: web.Request) -> web.Response:
-        self._metrics.size_bytes.set(self._cache.size_bytes)
-        self._metrics.entries.set(self._cache.entries)
+        self._metrics.size_bytes.set(self._responder.cache.size_bytes)
+        self._metrics.entries.set(self._responder.cache.entries)
         return web.Response(body=self._metrics.expose(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def _expose_server(self, _request: web.Request) -> web.Response:
@@ -73,107 +86,58 @@ class Sidecar:
         try:
             answer = await self._upstream.send("GET", "/metrics", body=None, headers={})
         except (ClientError, TimeoutError) as error:
-            return _error(f"the server can't be reached: {error}", status=503)
+            return _unreachable(error)
         return web.Response(body=answer.body, status=answer.status, headers=dict(answer.headers))
 
-    async def _ready(self, request: web.Request) -> web.Response:
+    async def _ready(self, request: web.Request) -> web.StreamResponse:
         """The server's readiness, unless this process is going down."""
         if self._drain.draining:
             return _error("the pod is going down", status=503)
         return await self._pass_on(request)
 
-    async def _pass_on(self, request: web.Request) -> web.Response:
-        try:
-            body = await request.read() if request.can_read_body else None
-            headers = _forwarded(request)
-            answer = await self._upstream.send(request.method, request.raw_path, body=body, headers=headers)
-        except (ClientError, TimeoutError) as error:
-            return _error(f"the server can't be reached: {error}", status=503)
-        return web.Response(body=answer.body, status=answer.status, headers=dict(answer.headers))
-
     async def _infer(self, request: web.Request) -> web.Response:
         with self._drain:
-            arrived = time.perf_counter()
             try:
                 body = await request.read()
             except web.HTTPRequestEntityTooLarge:
-                self._metrics.requests.labels("bypass", "413").inc()
-                return _error(f"body: longer than {v2.MAXIMUM_BODY_BYTES} bytes", status=413)
+                return self._too_large()
+            reply = await self._responder.reply(Asked(path=request.raw_path, headers=request.headers, body=body))
+            return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
+
+    def _too_large(self) -> web.Response:
+        self._metrics.requests.labels("bypass", "413").inc()
+        return _error(f"body: longer than {v2.MAXIMUM_BODY_BYTES} bytes", status=413)
+
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        """As it comes and never kept: an answer may be a stream."""
+        response: web.StreamResponse | None = None
+        with self._drain:
             try:
-                outcome = await self._outcome(request, body)
+                body = await request.read() if request.can_read_body else None
+                headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
+                async with self._upstream.stream(
+                    request.method, request.raw_path, body=body, headers=headers
+                ) as answer:
+                    response = web.StreamResponse(status=answer.status, headers=returned_headers(answer))
+                    response.content_length = answer.content_length
+                    await response.prepare(request)
+                    async for chunk in answer.content.iter_any():
+                        await response.write(chunk)
+                    await response.write_eof()
+                    return response
+            except web.HTTPRequestEntityTooLarge:
+                return self._too_large()
             except (ClientError, TimeoutError) as error:
-                self._metrics.requests.labels("bypass", "503").inc()
-                response = _error(f"the server can't be reached: {error}", status=503)
-                response.headers["Retry-After"] = "1"
+                if response is None:
+                    return _unreachable(error)
+                response.force_close()  # half an answer must not look whole
+                if request.transport is not None:
+                    request.transport.abort()
                 return response
-            return self._respond(outcome, arrived=arrived)
-
-    async def _outcome(self, http_request: web.Request, body: bytes) -> Outcome:
-        control = {part.strip().lower() for part in http_request.headers.get("Cache-Control", "").split(",")}
-        request = self._readable(http_request, body) if self._cacheable and "no-store" not in control else None
-        if request is None:
-            return await self._bypass(http_request, body)
-        match = http_request.match_info
-        tenant = http_request.headers.get(TENANT_HEADER, "")
-        key = cache_key(
-            request, model=match["model"], version=match.get("version"), tenant=tenant, identity=self._identity
-        )
-        known = None if "no-cache" in control else self._cache.get(key)
-        if known is not None:
-            return Outcome("hit", Answer(status=200, body=with_id(known, request.id), headers=JSON_HEADERS))
-        return await self._miss(http_request, request, key)
-
-    @staticmethod
-    def _readable(http_request: web.Request, body: bytes) -> v2.InferRequest | None:
-        """None for what isn't a request: the server says what is wrong with it."""
-        if v2.TENSOR_HEADER in http_request.headers:
-            return None
-        try:
-            return v2.parse_infer(body)
-        except v2.ProtocolError:
-            return None
-
-    async def _bypass(self, http_request: web.Request, body: bytes) -> Outcome:
-        started = time.perf_counter()
-        headers = {**_forwarded(http_request), CACHE_HEADER: "bypass"}
-        answer = await self._upstream.send("POST", http_request.raw_path, body=body, headers=headers)
-        return Outcome("bypass", answer, time.perf_counter() - started)
-
-    async def _miss(self, http_request: web.Request, request: v2.InferRequest, key: bytes) -> Outcome:
-        started = time.perf_counter()
-        path, body = http_request.raw_path, without_id(request)
-        headers = {**_forwarded(http_request), CACHE_HEADER: "miss"}
-        answer, shared = await self._upstream.send_once(key, path=path, body=body, headers=headers)
-        if shared and answer.status != 200:  # another's deadline may have been shorter: ask again for oneself
-            answer, shared = await self._upstream.send("POST", path, body=body, headers=headers), False
-        waited = time.perf_counter() - started
-        if answer.status == 200:
-            if not shared:
-                self._cache.put(key, answer.body)
-            kept = {name: value for name, value in answer.headers.items() if not (shared and name == TIMING_HEADER)}
-            answer = Answer(status=200, body=with_id(answer.body, request.id), headers=kept)
-        return Outcome("coalesced" if shared else "miss", answer, waited)
-
-    def _respond(self, outcome: Outcome, *, arrived: float) -> web.Response:
-        answer = outcome.answer
-        total = time.perf_counter() - arrived
-        own = max(total - outcome.upstream_seconds, 0.0)
-        self._metrics.requests.labels(outcome.name, str(answer.status)).inc()
-        if answer.status == 200:
-            self._metrics.request.labels(outcome.name).observe(total)
-            self._metrics.cache.labels(outcome.name).observe(own)
-        upstream_timing = answer.headers.get(TIMING_HEADER)
-        timing = format_timing({"cache": own})
-        headers = {
-            **answer.headers,
-            TIMING_HEADER: f"{upstream_timing}, {timing}" if upstream_timing else timing,
-            CACHE_HEADER: outcome.name,
-        }
-        return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
-def _forwarded(request: web.Request) -> Mapping[str, str]:
-    return {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
+def _unreachable(error: Exception) -> web.Response:
+    return _error(f"the server can't be reached: {error}", status=503)
 
 
 def _error(message: str, *, status: int) -> web.Response:
@@ -182,10 +146,15 @@ def _error(message: str, *, status: int) -> web.Response:
 
 def run_sidecar(config: SidecarConfig) -> None:
     """Runs until SIGTERM and drained. Raises OSError when the port is taken."""
-    asyncio.run(_run(config))
+    uvloop.run(_run(config))
 
 
 async def _run(config: SidecarConfig) -> None:
     drain = Drain(drain_seconds=config.drain_seconds, quiet_seconds=QUIET_SECONDS)
     sidecar = Sidecar(config, drain=drain)
-    await serve_until_drained(sidecar.app(), host=HOST, port=config.port, drain=drain)
+    try:
+        await sidecar.start(host=HOST, port=config.port)
+        drain.listen()
+        await drain.finished()
+    finally:
+        await sidecar.stop()

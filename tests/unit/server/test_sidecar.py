@@ -3,13 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer, unused_port
+from aiohttp.test_utils import TestServer, unused_port
 
 from cycle_server.drain import Drain
 from cycle_server.protocol.timing import parse_timing
@@ -54,7 +56,7 @@ class Upstream:
 
 @dataclass
 class Pod:
-    client: TestClient[web.Request, web.Application]
+    client: aiohttp.ClientSession
     upstream: Upstream
     drain: Drain
 
@@ -81,16 +83,30 @@ async def make_pod(**settings: Any) -> AsyncIterator[Pod]:
     await server.start_server()
     config = SidecarConfig(upstream=str(server.make_url("")), model_digest=DIGEST, variant="v", **settings)
     drain = Drain(drain_seconds=5, quiet_seconds=1)
-    sidecar_server = TestServer(Sidecar(config, drain=drain).app())
-    await sidecar_server.start_server()
-    client = TestClient(sidecar_server)
     try:
-        yield Pod(client=client, upstream=upstream, drain=drain)
+        async with running(config, drain=drain) as client:
+            yield Pod(client=client, upstream=upstream, drain=drain)
     finally:
         upstream.go.set()
-        await client.close()
-        await sidecar_server.close()
         await server.close()
+
+
+@asynccontextmanager
+async def running(config: SidecarConfig, *, drain: Drain) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of a sidecar."""
+    sidecar = Sidecar(config, drain=drain)
+    port = await sidecar.start(host="127.0.0.1", port=0)
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+            yield client
+    finally:
+        await sidecar.stop()
+
+
+@pytest.fixture(scope="module")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The sidecar's own."""
+    return uvloop.EventLoopPolicy()
 
 
 @pytest.fixture
@@ -232,8 +248,7 @@ async def test_a_cache_that_is_off_passes_everything_on(settings: dict[str, Any]
 
 async def test_a_server_that_is_down_is_a_503() -> None:
     config = SidecarConfig(upstream=f"http://127.0.0.1:{unused_port()}", model_digest=DIGEST, variant="v")
-    sidecar = Sidecar(config, drain=Drain(drain_seconds=1, quiet_seconds=1))
-    async with TestClient(TestServer(sidecar.app())) as client:
+    async with running(config, drain=Drain(drain_seconds=1, quiet_seconds=1)) as client:
         async with client.post(URL, data=body("a")) as response:
             assert response.status == 503
             assert response.headers["Retry-After"] == "1"
