@@ -101,6 +101,8 @@ class Sidecar:
                 body = await request.read()
             except web.HTTPRequestEntityTooLarge:
                 return self._too_large()
+            if unreadable := [name for name in FORWARDED_HEADERS if not _is_text(request.headers.get(name, ""))]:
+                return _error(f"{unreadable[0]}: isn't UTF-8", status=400)
             reply = await self._responder.reply(Asked(path=request.raw_path, headers=request.headers, body=body))
             return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
 
@@ -134,6 +136,11 @@ class Sidecar:
                 if request.transport is not None:
                     request.transport.abort()
                 return response
+
+
+def _is_text(value: str) -> bool:
+    """False for bytes that aren't UTF-8, which aiohttp escapes by lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _unreachable(error: Exception) -> web.Response:

@@ -8,6 +8,7 @@ hands the connection over to aiohttp for good, with every byte of the request th
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
@@ -26,6 +27,7 @@ LONGEST_HEAD_BYTES = 16 * 1024
 IDLE_SECONDS = 75.0
 _KEPT_HEADERS = {name.lower().encode() for name in (*FORWARDED_HEADERS, "Cache-Control", CACHE_HEADER, TENANT_HEADER)}
 _UNUSUAL_HEADERS = {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"http2-settings"}
+_INFER = re.compile(rb"/v2/models/[\w.~%-]+(/versions/[\w.~%-]+)?/infer")
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -59,6 +61,8 @@ class Front(asyncio.Protocol):
         self._raw: list[bytes] = []
         self._raw_bytes = 0
         self._path = b""
+        self._head_bytes = 0
+        self._head_is_whole = False
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._begun = 0
@@ -90,7 +94,8 @@ class Front(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._unusual = True
-        if self._unusual or self._begun > 1 or self._raw_bytes > LONGEST_HEAD_BYTES + v2.MAXIMUM_BODY_BYTES:
+        longest = LONGEST_HEAD_BYTES + (v2.MAXIMUM_BODY_BYTES if self._head_is_whole else 0)
+        if self._unusual or self._begun > 1 or self._raw_bytes > longest:
             self._hand_over()
         elif self._whole:
             self._serve()
@@ -112,17 +117,20 @@ class Front(asyncio.Protocol):
         self._path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
         lower = name.lower()
         if lower in _KEPT_HEADERS:
             key = lower.decode("ascii")
-            self._unusual |= key in self._headers
-            self._headers[key] = value.decode("utf-8", "surrogateescape")
+            self._unusual |= key in self._headers or not value.isascii()
+            self._headers[key] = value.decode("latin-1")
         elif lower in _UNUSUAL_HEADERS:
             self._unusual = True
 
     def on_headers_complete(self) -> None:
-        plain = self._parser.get_method() == b"POST" and self._parser.get_http_version() == "1.1"
-        self._unusual |= not (plain and _is_infer(self._path) and self._parser.should_keep_alive())
+        parser = self._parser
+        self._head_is_whole = True
+        plain = parser.get_method() == b"POST" and parser.get_http_version() == "1.1" and parser.should_keep_alive()
+        self._unusual |= not plain or self._head_bytes > LONGEST_HEAD_BYTES or not _INFER.fullmatch(self._path)
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
@@ -144,13 +152,18 @@ class Front(asyncio.Protocol):
             self._task = self._loop.create_task(self._answer(asked))
 
     async def _answer(self, asked: Asked) -> None:
-        with self._drain:
-            reply = await self._responder.reply(asked)
-            self._begin()
-            self._task = None
-            self._last = self._loop.time()
-            self._write(reply)
-        self._go_on()
+        try:
+            with self._drain:
+                reply = await self._responder.reply(asked)
+                self._begin()
+                self._task = None
+                self._last = self._loop.time()
+                self._write(reply)
+        except Exception:
+            logger.exception("a request was not answered")
+            self._transport.abort()
+        else:
+            self._go_on()
 
     def _go_on(self) -> None:
         """With what came early, and with reading, when there is nothing to wait for."""
@@ -190,10 +203,6 @@ class Front(asyncio.Protocol):
 
     def close(self) -> None:
         self._transport.close()
-
-
-def _is_infer(path: bytes) -> bool:
-    return path.startswith(b"/v2/models/") and path.endswith(b"/infer") and path.count(b"/") in (4, 6)
 
 
 _DATE = (0, "")

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector
+from yarl import URL
 
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 120.0  # the server sheds far earlier; this only ends what hangs
@@ -74,7 +75,8 @@ class Upstream:
     ) -> AsyncIterator[ClientResponse]:
         """The answer as it comes."""
         assert self._session is not None, "open() comes first"
-        async with self._session.request(method, self._url + path, data=body, headers=headers) as response:
+        url = URL(self._url + path, encoded=True)  # as the client sent it: the key is made of it
+        async with self._session.request(method, url, data=body, headers=headers) as response:
             yield response
 
 
