@@ -55,7 +55,7 @@ generate: venv ## Write crds/ and docs/reference/ from the models
 	$(BIN)/python -m cycleops.api.reference docs/reference/api.md
 
 lock: venv ## Resolve requirements/*.in anew into the lock files
-	for name in operator images dev horovod horovod-build demo-data; do \
+	for name in operator images sidecar dev horovod horovod-build demo-data; do \
 	  case $$name in horovod*|demo-data) alone=--no-deps;; *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done

@@ -39,7 +39,9 @@ class ServerConfig(WireModel):
 class SharedCacheConfig(WireModel):
     """A Redis or Valkey that the pods of a service share."""
 
-    url_path: ContainerPath = Field(description="File with redis://:PASSWORD@HOST:PORT/DB; without it nothing is shared.")
+    url_path: ContainerPath = Field(
+        description="File with redis://:PASSWORD@HOST:PORT/DB; without it nothing is shared."
+    )
     scope: str = Field(description="Whose answers these are; pods share answers of the same scope only.")
     ttl_seconds: float = Field(3600.0, gt=0)
 

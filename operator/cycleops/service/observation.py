@@ -55,3 +55,4 @@ class ServiceObservation:
     pods: tuple[Pod, ...]  # listed only while some are not ready, or to be measured
     missing_claim: str  # PersistentVolumeClaim of the model that is not there; empty when it is, or when pods run
     measurement: Measurement
+    new_cache_password: str | None = None  # for a managed shared cache; None when its Secret is there
