@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED := 1
 # Written, but not yet seen to pass on a cluster: `make test-e2e` runs them; they join `make test` once they have.
 NOT_YET_RUN := --ignore=tests/e2e/test_path.py --ignore=tests/e2e/test_bad_input.py
 
-.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
+.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock bench-cache \
         cluster-up cluster-down images clean
 
 help: ## List the commands
@@ -41,6 +41,9 @@ test-images: venv ## Inside the built images: training, compression, engine, ser
 	$(CLUSTER) host && $(PYTEST) tests/images
 test-e2e: venv ## On a real cluster: real pods, real training, real requests
 	$(CLUSTER) host && $(PYTEST) tests/e2e
+
+bench-cache: venv ## Cache hits beside nginx and Varnish, hit ratios by policy; writes out/bench/
+	PYTHONPATH=server_image $(BIN)/python -m bench.cache
 
 verify: venv ## Lint, types, import contracts, generated files, chart
 	$(BIN)/ruff check .

@@ -49,8 +49,8 @@ def unwanted_children(desired: Sequence[Body], *, observed: Mapping[tuple[str, s
 
     def is_unwanted(key: tuple[str, str], facts: Facts) -> bool:
         of_cache = facts.body["metadata"].get("labels", {}).get(ROLE_LABEL) == CACHE_ROLE
-        return (of_cache and not has_cache and key[0] != SECRET.kind) or (
-            key[0] == POD_DISRUPTION_BUDGET.kind and key not in wanted
-        )
+        if of_cache:
+            return not has_cache and key[0] != SECRET.kind
+        return key[0] == POD_DISRUPTION_BUDGET.kind and key not in wanted
 
     return [facts for key, facts in observed.items() if is_unwanted(key, facts)]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,10 +90,10 @@ def test_pods_of_another_image_share_nothing() -> None:
 def test_without_it_there_is_none_of_it_and_what_was_there_goes_but_its_secret() -> None:
     bodies = children({"l1": {}})
     assert not any(name.endswith("-cache") for _, name in bodies)
-    assert "shared" not in sidecar({"l1": {}})[0] or sidecar({"l1": {}})[0]["shared"] is None
-    facts = deployment("supersense-cache", wanted=1, available=1)
-    key, there = next(iter(facts.items()))
-    there.body["metadata"]["labels"] = {"cycleops.dev/role": "cache"}
+    assert sidecar({"l1": {}})[0].get("shared") is None
+    key, plain = next(iter(deployment("supersense-cache", wanted=1, available=1).items()))
+    labelled = {**plain.body["metadata"], "labels": {"cycleops.dev/role": "cache"}}
+    there = replace(plain, raw=json.dumps({**plain.body, "metadata": labelled}).encode())
     secret = {("Secret", "supersense-cache"): there}
     assert unwanted_children(list(bodies.values()), observed={key: there, **secret}) == [there]
     assert unwanted_children(list(children(MANAGED).values()), observed={key: there, **secret}) == []

@@ -1,8 +1,8 @@
-"""A short run of bench/cache_fuzz.py: no request ever gets an answer of another input, tenant or version."""
+"""A short run of bench/cache/fuzz.py: no request ever gets an answer of another input, tenant or version."""
 
 import pytest
 
-from bench.cache_fuzz import fuzz
+from bench.cache.fuzz import fuzz
 from cycle_wire.serving import CachePolicy
 
 

@@ -1,4 +1,4 @@
-"""Whether the cache ever gives anybody another's answer: `python -m bench.cache_fuzz --requests 100000`.
+"""Whether the cache ever gives anybody another's answer: `python -m bench.cache.fuzz --requests 100000`.
 
 Two sidecars of two versions of a model, as in a rollout, share one real Redis and see the same questions from many
 tenants at once: written in ever other ways, with ids, broken, random, from one byte to the limit, while answers end,
@@ -25,7 +25,7 @@ import uvloop
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bench.cache_questions import Ask, Questions
+from bench.cache.questions import Ask, Questions
 from cycle_server.drain import Drain
 from cycle_server.protocol import v2
 from cycle_server.sidecar.app import Sidecar
