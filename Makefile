@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED := 1
 # Written, but not yet seen to pass on a cluster: `make test-e2e` runs them; they join `make test` once they have.
 NOT_YET_RUN := --ignore=tests/e2e/test_path.py --ignore=tests/e2e/test_bad_input.py
 
-.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
+.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock bench-cache \
         bench-balancer cluster-up cluster-down images clean
 
 help: ## List the commands
@@ -42,6 +42,9 @@ test-images: venv ## Inside the built images: training, compression, engine, ser
 test-e2e: venv ## On a real cluster: real pods, real training, real requests
 	$(CLUSTER) host && $(PYTEST) tests/e2e
 
+bench-cache: venv ## Cache hits beside nginx and Varnish, hit ratios by policy; writes out/bench/
+	PYTHONPATH=server_image $(BIN)/python -m bench.cache
+
 verify: venv ## Lint, types, import contracts, generated files, chart
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,7 +58,7 @@ generate: venv ## Write crds/ and docs/reference/ from the models
 	$(BIN)/python -m cycleops.api.reference docs/reference/api.md
 
 lock: venv ## Resolve requirements/*.in anew into the lock files
-	for name in operator images dev horovod horovod-build demo-data; do \
+	for name in operator images sidecar dev horovod horovod-build demo-data; do \
 	  case $$name in horovod*|demo-data) alone=--no-deps;; *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done

@@ -12,9 +12,9 @@ import sys
 from aiohttp import web
 from pydantic_core import from_json, to_json
 
-from cycle_server.drain import Drain, serve_until_drained
+from cycle_server.drain import Drain
 from cycle_server.protocol.timing import Stopwatch, server_headers
-from cycle_server.sidecar import app as sidecar
+from cycle_server.sidecar.app import Sidecar
 from cycle_wire.serving import SidecarConfig
 
 
@@ -54,8 +54,9 @@ async def run(address: str, port: int, upstream_port: int, service_seconds: floa
         size_bytes=cache_bytes,
         ttl_seconds=3600,
     )
-    served = sidecar.Sidecar(config, drain=drain).app()
-    await serve_until_drained(served, host=address, port=port, drain=drain)
+    await Sidecar(config, drain=drain).start(host=address, port=port)
+    drain.listen()
+    await drain.finished()
 
 
 if __name__ == "__main__":

@@ -114,6 +114,7 @@ class OperatorProcess:
             "CYCLEOPS_TRAINER_IMAGE": "cycleops/trainer:test",
             "CYCLEOPS_SERVER_IMAGE": "cycleops/server:test",
             "CYCLEOPS_BALANCER_IMAGE": "cycleops/balancer:test",
+            "CYCLEOPS_CACHE_IMAGE": "cycleops/cache:test",
             **self.environment,
         }
         with self.log.open("ab") as output:

@@ -8,6 +8,7 @@ packages=(
   mmdebstrap debian-archive-keyring buildah skopeo   # images
   openssl ca-certificates                            # certificates
   haproxy                                            # unit tests of the balancer run a real one
+  redis-server                                       # unit tests of the shared cache run a real one
 )
 
 # Image builds use the sources that apt has here, so it must have fetched their lists.

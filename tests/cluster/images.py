@@ -32,6 +32,7 @@ IMAGES = (
     Image(name="trainer", dockerfile="trainer_image/Dockerfile", parent="base"),
     Image(name="server", dockerfile="server_image/Dockerfile", parent="base"),
     Image(name="balancer", dockerfile="images/balancer/Dockerfile", parent=debian.TRIXIE, suite=debian.TRIXIE),
+    Image(name="cache", dockerfile="images/cache/Dockerfile", parent=debian.TRIXIE, suite=debian.TRIXIE),
     Image(name="operator", dockerfile="operator/Dockerfile", parent=debian.BOOKWORM),
     Image(name="demo-data", dockerfile="examples/demo_data/Dockerfile", parent="base"),
 )

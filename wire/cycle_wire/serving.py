@@ -10,7 +10,12 @@ from cycle_wire.training import JobIdentity, ReportTarget
 
 
 class CachePolicy(StrEnum):
-    LRU = "LRU"
+    """What goes when a cache is full."""
+
+    LRU = "LRU"  # the least recently used
+    FIFO = "FIFO"  # the oldest
+    LFU = "LFU"  # the least often used
+    S3FIFO = "S3FIFO"  # what is asked once, before what is asked again (Yang et al., SOSP'23)
 
 
 class ServerConfig(WireModel):
@@ -32,6 +37,16 @@ class ServerConfig(WireModel):
     drain_seconds: int = Field(20, ge=0)
 
 
+class SharedCacheConfig(WireModel):
+    """A Redis or Valkey that the pods of a service share."""
+
+    url_path: ContainerPath = Field(
+        description="File with redis://:PASSWORD@HOST:PORT/DB; without it nothing is shared."
+    )
+    scope: str = Field(description="Whose answers these are; pods share answers of the same scope only.")
+    ttl_seconds: float = Field(3600.0, gt=0)
+
+
 class SidecarConfig(WireModel):
     """/etc/cycleops/sidecar.json of the cache container."""
 
@@ -42,6 +57,7 @@ class SidecarConfig(WireModel):
     policy: CachePolicy = CachePolicy.LRU
     size_bytes: int = Field(64 * 1024 * 1024, ge=0, description="0 turns the cache off.")
     ttl_seconds: float = Field(300.0, gt=0)
+    shared: SharedCacheConfig | None = Field(None, description="Asked when the memory doesn't know.")
     cacheable: bool = Field(True, description="False for variants whose answers depend on batch neighbours.")
     target_milliseconds: float = Field(1000.0, gt=0, description="The latency budget: histograms are fine around it.")
     drain_seconds: int = Field(20, ge=0)

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
@@ -120,8 +120,23 @@ class MemoryCache(ApiModel):
     ttl_seconds: int = Field(300, ge=1, le=31_536_000, description="An answer is kept so long at most.")
 
 
+class SecretKey(ApiModel):
+    name: ObjectName = Field(description="Name of a Secret of this namespace.")
+    key: Annotated[str, Field(min_length=1, max_length=253)] = Field("url", description="Key in it.")
+
+
+class SharedCache(ApiModel):
+    """Redis or Valkey. When it is down, slow or full, requests go on without it."""
+
+    managed: bool = Field(False, description="The operator runs one Valkey for this service; in memory only.")
+    url_from: SecretKey | None = Field(None, description="Where redis://:PASSWORD@HOST:PORT/DB, or rediss://, stands.")
+    size: Quantity = Field("256Mi", description="Memory for answers, when it is managed.")
+    ttl_seconds: int = Field(3600, ge=1, le=31_536_000, description="An answer is shared so long at most.")
+
+
 class Cache(ApiModel):
     l1: MemoryCache | None = Field(None, description="In the memory of each pod.")
+    l2: SharedCache | None = Field(None, description="Shared by the pods; asked when a pod's memory doesn't know.")
 
 
 class PinnedPlan(ApiModel):
@@ -170,6 +185,7 @@ class ServiceImages(ApiModel):
 
     server: ImageName | None = Field(None, description="Image of the server and of the cache sidecar.")
     balancer: ImageName | None = Field(None, description="Image of the balancer.")
+    cache: ImageName | None = Field(None, description="Image of the managed shared cache.")
 
 
 _RULES = (
@@ -188,6 +204,12 @@ _RULES = (
         "!has(self.budget.accuracy) || has(self.budget.accuracy.maximumDrop) == has(self.budget.accuracy.baseline)",
         "budget.accuracy.baseline must be given with maximumDrop, and only with it",
         ".budget.accuracy.baseline",
+    ),
+    rule(
+        "!has(self.cache) || !has(self.cache.l2) || has(self.cache.l1) "
+        "&& self.cache.l2.managed != has(self.cache.l2.urlFrom)",
+        "cache.l2 must have exactly one of managed: true and urlFrom, and stand beside cache.l1",
+        ".cache.l2",
     ),
     rule(
         "!has(self.traffic.inputTokens) || self.traffic.inputTokens.p50 <= self.traffic.inputTokens.p99",

@@ -27,6 +27,10 @@ def build_cycles(
         trainer_image=settings.trainer_image,
         server_image=settings.server_image,
     )
-    images = ServiceSettings(server_image=settings.server_image, balancer_image=settings.balancer_image)
+    images = ServiceSettings(
+        server_image=settings.server_image,
+        balancer_image=settings.balancer_image,
+        cache_image=settings.cache_image,
+    )
     service = ServiceCycle(kube=kube, store=store, settings=images)
     return {CYCLE_JOB.kind: job, CYCLE_SERVICE.kind: service}

@@ -18,6 +18,7 @@ class Settings:
     trainer_image: str
     server_image: str
     balancer_image: str
+    cache_image: str
     report_port: int = 8443
     metrics_port: int = 8080
     workers: int = 32
@@ -37,6 +38,7 @@ class Settings:
             trainer_image=env["CYCLEOPS_TRAINER_IMAGE"],
             server_image=env["CYCLEOPS_SERVER_IMAGE"],
             balancer_image=env["CYCLEOPS_BALANCER_IMAGE"],
+            cache_image=env["CYCLEOPS_CACHE_IMAGE"],
             report_port=port,
             metrics_port=int(env.get("CYCLEOPS_METRICS_PORT", "8080")),
             workers=int(env.get("CYCLEOPS_WORKERS", "32")),

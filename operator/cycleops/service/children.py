@@ -9,7 +9,7 @@ from cycleops.controller.kinds import CYCLE_SERVICE, ROLE_LABEL, SERVICE_LABEL, 
 from cycleops.controller.reconcile import Owner
 
 Body = dict[str, Any]
-SERVER_ROLE, BALANCER_ROLE = "server", "balancer"
+SERVER_ROLE, BALANCER_ROLE, CACHE_ROLE = "server", "balancer", "cache"
 CONFIG_HASH_ANNOTATION = "cycleops.dev/config-hash"
 
 
@@ -36,6 +36,10 @@ class Names:
     @property
     def balancer(self) -> str:
         return f"{self.service}-balancer"
+
+    @property
+    def cache(self) -> str:
+        return f"{self.service}-cache"
 
 
 def child(*, owner: Owner, kind: Kind, name: str, role: str, annotations: Body | None = None, **fields: Any) -> Body:

@@ -45,6 +45,7 @@ class ServiceCycle:
             hardware=hardware,
             settings=self._settings,
             secrets=observation.secrets,
+            new_cache_password=observation.new_cache_password,
         )
         return Plan(desired=desired, delete=unwanted_children(desired, observed=observation.children), note=decision)
 

@@ -1,6 +1,7 @@
 """Reads what a pass over a CycleService needs. All I/O of a service but its writes is here and in ``measure``."""
 
 import datetime as dt
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -82,6 +83,7 @@ class Gatherer:
             missing_claim=await self._missing_claim(key, children, evidence, deployed),
             measurement=measurement,
             secrets=await self._secrets(key, service.spec),
+            new_cache_password=None if (SECRET.kind, Names(key.name).cache) in children else secrets.token_hex(32),
         )
 
     def _forget_others(self) -> None:

@@ -7,6 +7,7 @@ from cycleops.api.uri import MOUNT_ROOT, parse_uri
 from cycleops.controller.children import child_labels
 from cycleops.controller.kinds import CONFIG_MAP, DEPLOYMENT, POD_DISRUPTION_BUDGET, SERVICE, SERVICE_LABEL
 from cycleops.controller.reconcile import Owner
+from cycleops.service.cache import shared_config, sidecar_mounts, sidecar_volumes
 from cycleops.service.children import CONFIG_HASH_ANNOTATION, SERVER_ROLE, Body, Names, child, selector, short_hash
 from cycleops.service.deployed import ANNOTATION, Deployed
 from cycleops.service.haproxy import POD_PORT, READY_PATH
@@ -27,7 +28,7 @@ def server_children(
     """ConfigMap, headless Service, Deployment and, for more than one replica, disruption budget."""
     names = Names(owner.name)
     server = _server_config(owner, spec, deployed, hardware)
-    sidecar = _sidecar_config(spec, deployed)
+    sidecar = _sidecar_config(owner, spec, deployed, image)
     data = {"server.json": server.to_json(), "sidecar.json": sidecar.to_json()}
     result = [
         child(owner=owner, kind=CONFIG_MAP, name=names.config, role=SERVER_ROLE, data=data),
@@ -64,7 +65,7 @@ def _server_config(
     )
 
 
-def _sidecar_config(spec: CycleServiceSpec, deployed: Deployed) -> SidecarConfig:
+def _sidecar_config(owner: Owner, spec: CycleServiceSpec, deployed: Deployed, image: str) -> SidecarConfig:
     cache = spec.cache.l1 if spec.cache else None
     kept = {"policy": cache.policy, "ttl_seconds": float(cache.ttl_seconds)} if cache else {}
     return SidecarConfig(
@@ -73,6 +74,7 @@ def _sidecar_config(spec: CycleServiceSpec, deployed: Deployed) -> SidecarConfig
         size_bytes=size_bytes(cache.size) if cache else 0,
         cacheable=deployed.batch_invariant,
         target_milliseconds=deployed.target_milliseconds,
+        shared=shared_config(owner, spec, server_image=image),
         drain_seconds=DRAIN_SECONDS,
         **kept,
     )
@@ -103,6 +105,7 @@ def _deployment(
     volumes = [
         {"name": "config", "configMap": {"name": Names(owner.name).config}},
         {"name": _MODEL_VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}},
+        *sidecar_volumes(owner, spec),
     ]
     placement: Body = {"nodeSelector": hardware.node_selector} if hardware.node_selector else {}
     if hardware.runtime_class_name:
@@ -155,7 +158,7 @@ def _sidecar_container(spec: CycleServiceSpec, image: str, sidecar: SidecarConfi
         name="cache",
         image=image,
         template=spec.pod_template,
-        mounts=[{"name": "config", "mountPath": "/etc/cycleops", "readOnly": True}],
+        mounts=[{"name": "config", "mountPath": "/etc/cycleops", "readOnly": True}, *sidecar_mounts(spec)],
         command=["cycle-server", "sidecar"],
         ports=[{"name": "http", "containerPort": POD_PORT, "protocol": "TCP"}],
         resources={"requests": {"cpu": "50m", "memory": memory}, "limits": {"memory": str(2 * int(memory))}},

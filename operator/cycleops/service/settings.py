@@ -12,6 +12,7 @@ class ServiceSettings:
 
     server_image: str
     balancer_image: str
+    cache_image: str
     cluster_domain: str = "cluster.local"
 
     def server_of(self, spec: CycleServiceSpec, hardware: HardwareClassSpec) -> str:
@@ -21,3 +22,6 @@ class ServiceSettings:
 
     def balancer_of(self, spec: CycleServiceSpec) -> str:
         return (spec.images.balancer if spec.images else None) or self.balancer_image
+
+    def cache_of(self, spec: CycleServiceSpec) -> str:
+        return (spec.images.cache if spec.images else None) or self.cache_image

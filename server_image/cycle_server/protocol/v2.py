@@ -64,7 +64,7 @@ class InferRequest(_Part):
 
     def canonical(self) -> dict[str, Any]:
         """Everything that can change the answer, with defaults filled; the id, which can't, is left out."""
-        return self.model_dump(mode="json", exclude={"id"})
+        return self.model_dump(exclude={"id"})
 
 
 def parse_infer(body: bytes) -> InferRequest:

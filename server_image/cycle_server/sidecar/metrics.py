@@ -6,6 +6,9 @@ from cycle_wire.buckets import time_buckets
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of series
 
+SHARED_TARGET_MILLISECONDS = 5.0  # around which lookups of the shared cache are told apart
+OUTCOMES = ("hit", "miss", "coalesced", "bypass")
+
 
 class SidecarMetrics:
     """Outcomes: hit, miss, coalesced (waited for another's miss), bypass."""
@@ -34,5 +37,27 @@ class SidecarMetrics:
             ["outcome", "code"],
             registry=self.registry,
         )
-        self.size_bytes = Gauge("cycle_cache_bytes", "Size of the cached answers.", registry=self.registry)
+        self.answer_bytes = Counter(
+            "cycle_answer_bytes", "Bytes of answers to infer by outcome.", ["outcome"], registry=self.registry
+        )
+        self.size_bytes = Gauge(
+            "cycle_cache_bytes", "Size of the cached answers with their keys.", registry=self.registry
+        )
         self.entries = Gauge("cycle_cache_entries", "Number of cached answers.", registry=self.registry)
+
+
+class SharedMetrics:
+    """Of the cache that pods share. Results of lookups: hit, miss, error, skipped (it is left alone)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.lookups = Counter("cycle_shared_cache_lookups", "Lookups by result.", ["result"], registry=registry)
+        self.stores = Counter(
+            "cycle_shared_cache_stores", "Stores by result: stored, error, dropped.", ["result"], registry=registry
+        )
+        self.seconds = Histogram(
+            "cycle_shared_cache_seconds",
+            "Time of an answered lookup.",
+            buckets=time_buckets(SHARED_TARGET_MILLISECONDS),
+            registry=registry,
+        )
+        self.up = Gauge("cycle_shared_cache_up", "0 while it is left alone.", registry=registry)

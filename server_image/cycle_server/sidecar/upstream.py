@@ -1,36 +1,56 @@
-"""Requests to the server in the same pod, and the single flight of those that ask the same."""
+"""Requests to the server in the same pod."""
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from aiohttp import ClientSession, ClientTimeout, TCPConnector
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector
+from yarl import URL
 
 from cycle_server.protocol.timing import ELAPSED_HEADER
 from cycle_server.tracing import FORWARDED as TRACE_HEADERS
 
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 120.0  # the server sheds far earlier; this only ends what hangs
+LONGEST_ANSWER_BYTES = 32 * 1024 * 1024
 # Not Content-Encoding: aiohttp has decoded the body.
-FORWARDED_HEADERS = ("Content-Type", "X-Cycle-Deadline-Ms", "Inference-Header-Content-Length", *TRACE_HEADERS)
-RETURNED_HEADERS = ("Content-Type", "Retry-After", "Server-Timing", ELAPSED_HEADER)
+FORWARDED_HEADERS = (
+    "Content-Type",
+    "Accept",
+    "X-Cycle-Deadline-Ms",
+    "X-Cycle-Tenant",
+    "Inference-Header-Content-Length",
+    *TRACE_HEADERS,
+)
+RETURNED_HEADERS = (
+    "Content-Type",
+    "Retry-After",
+    "Server-Timing",
+    "Cache-Control",
+    "Inference-Header-Content-Length",
+    ELAPSED_HEADER,
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
+    """A whole answer: one that broke off is an exception and never gets to be an Answer."""
+
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class AnswerTooLongError(Exception):
+    """The server's answer is longer than the sidecar holds in memory."""
+
+
 class Upstream:
-    """Raises aiohttp.ClientError or TimeoutError when the server can't be reached."""
+    """Raises aiohttp.ClientError or TimeoutError when the server can't be reached or its answer breaks off."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._session: ClientSession | None = None
-        self._flights: dict[bytes, asyncio.Task[Answer]] = {}
-        self._waiting: dict[bytes, int] = {}
 
     async def open(self) -> None:
         self._session = ClientSession(
@@ -44,27 +64,26 @@ class Upstream:
             await self._session.close()
 
     async def send(self, method: str, path: str, *, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        """The whole answer. Raises AnswerTooLongError also."""
+        async with self.stream(method, path, body=body, headers=headers) as response:
+            chunks, length = [], 0
+            async for chunk in response.content.iter_any():
+                length += len(chunk)
+                if length > LONGEST_ANSWER_BYTES:
+                    raise AnswerTooLongError(f"the server's answer is longer than {LONGEST_ANSWER_BYTES} bytes")
+                chunks.append(chunk)
+            return Answer(status=response.status, body=b"".join(chunks), headers=returned_headers(response))
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, *, body: bytes | None, headers: Mapping[str, str]
+    ) -> AsyncIterator[ClientResponse]:
+        """The answer as it comes."""
         assert self._session is not None, "open() comes first"
-        async with self._session.request(method, self._url + path, data=body, headers=headers) as response:
-            returned = {name: response.headers[name] for name in RETURNED_HEADERS if name in response.headers}
-            return Answer(status=response.status, body=await response.read(), headers=returned)
+        url = URL(self._url + path, encoded=True)  # as the client sent it: the key is made of it
+        async with self._session.request(method, url, data=body, headers=headers) as response:
+            yield response
 
-    async def send_once(self, key: bytes, *, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[Answer, bool]:
-        """Like send (POST); True when the answer is another requester's of the same key.
 
-        The request goes on while anybody waits for it: a client that leaves doesn't break the others' answer.
-        """
-        flight = self._flights.get(key)
-        shared = flight is not None
-        if flight is None:
-            flight = asyncio.create_task(self.send("POST", path, body=body, headers=headers))
-            self._flights[key] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(key, None))
-        self._waiting[key] = self._waiting.get(key, 0) + 1
-        try:
-            return await asyncio.shield(flight), shared
-        finally:
-            self._waiting[key] -= 1
-            if not self._waiting[key]:
-                del self._waiting[key]
-                flight.cancel()  # nobody is left; does nothing when it is done
+def returned_headers(response: ClientResponse) -> dict[str, str]:
+    return {name: response.headers[name] for name in RETURNED_HEADERS if name in response.headers}

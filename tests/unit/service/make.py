@@ -29,7 +29,9 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a1" * 32
 MODEL = ServedModel(uri=f"pvc://models/supersense/sha256-{'a1' * 32}", digest=DIGEST)
 OWNER = Owner(namespace="demo", name="supersense", uid="5a6b", generation=3, status={})
-SETTINGS = ServiceSettings(server_image="cycleops/server:1", balancer_image="cycleops/balancer:1")
+SETTINGS = ServiceSettings(
+    server_image="cycleops/server:1", balancer_image="cycleops/balancer:1", cache_image="cycleops/cache:1"
+)
 
 
 def spec(**changes: Any) -> CycleServiceSpec:

@@ -13,8 +13,21 @@ from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.service.balancer import secret_names
 from cycleops.service.deployed import Deployed, read_deployed
 from cycleops.service.desired import desired_children, unwanted_children
+from cycleops.service.evidence import find_evidence
+from cycleops.service.planning import Planning
+from cycleops.service.policies import decide
 from cycleops.service.settings import ServiceSettings
-from tests.unit.service.make import OWNER, SETTINGS, deployed, deployment, hardware, spec
+from tests.unit.service.make import (
+    OWNER,
+    SETTINGS,
+    deployed,
+    deployment,
+    hardware,
+    observation,
+    profile,
+    sources,
+    spec,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "supersense.yaml"
 Body = dict[str, Any]
@@ -158,6 +171,23 @@ def test_the_cache_is_off_without_a_spec_and_for_answers_that_depend_on_neighbou
     assert config("sidecar.json")["sizeBytes"] == 64 * 2**20
     assert config("sidecar.json", spec_=spec(cache=None))["sizeBytes"] == 0
     assert config("sidecar.json", of=deployed(batch_invariant=False))["cacheable"] is False
+
+
+@pytest.mark.parametrize("invariant", [True, False])
+async def test_only_what_was_measured_not_to_depend_on_its_neighbours_is_cached(invariant: bool) -> None:
+    """All the way from the profile to the sidecar's configuration."""
+    profiles = tuple(profile(name, batch_invariant=invariant) for name in ("fp32", "int8"))
+    of = sources(profiles=profiles)
+    evidence = find_evidence(of)
+    found = await Planning().outcome(
+        "uid", spec=of.spec, evidence=evidence, classes=of.classes, requests_per_second=20.0
+    )
+    assert found.plan is not None
+    assert found.batch_invariant is invariant
+    decision = decide(observation(evidence=evidence, outcome=found))
+    assert decision.deploy is not None
+    assert decision.deploy.batch_invariant is invariant
+    assert config("sidecar.json", of=decision.deploy)["cacheable"] is invariant
 
 
 def test_the_model_is_mounted_read_only_where_its_path_points() -> None:

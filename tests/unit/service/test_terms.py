@@ -75,17 +75,15 @@ async def path(running: Running) -> AsyncIterator[Running]:
     upstream_port, pod = free_port(), running.pods[0]
     config = SidecarConfig(upstream=f"http://127.0.0.1:{upstream_port}", model_digest="sha256:" + "a" * 64, variant="v")
     sidecar = Sidecar(config, drain=Drain(drain_seconds=0, quiet_seconds=0))
-    runners = []
-    for app, address, port in ((server(batcher), "127.0.0.1", upstream_port), (sidecar.app(), pod.address, pod.port)):
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, address, port).start()
-        runners.append(runner)
+    runner = web.AppRunner(server(batcher))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", upstream_port).start()
+    await sidecar.start(host=pod.address, port=pod.port)
     running.names.addresses[:] = [pod.address]
     await running.until(lambda up: up == 1)
     yield running
-    for runner in reversed(runners):
-        await runner.cleanup()
+    await sidecar.stop()
+    await runner.cleanup()
     await asyncio.to_thread(batcher.stop)
 
 

@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cycle_server.protocol import v2
-from cycle_server.sidecar.cache import AnswerCache
-from cycle_server.sidecar.key import Identity, cache_key, with_id, without_id
+from cycle_server.sidecar.key import Identity, cache_key, raw_digest, takes_an_id, with_id, without_id
 
 IDENTITY = Identity(model_digest="sha256:" + "a" * 64, variant="int8")
 
@@ -22,7 +22,7 @@ def request(*texts: str, **fields: Any) -> dict[str, Any]:
 
 def key_of(body: dict[str, Any] | str, **changes: Any) -> bytes:
     parsed = v2.parse_infer((body if isinstance(body, str) else json.dumps(body)).encode())
-    values = {"model": "m", "version": None, "tenant": "", "identity": IDENTITY} | changes
+    values = {"path": "/v2/models/m/infer", "tenant": "", "identity": IDENTITY} | changes
     return cache_key(parsed, **values)
 
 
@@ -47,8 +47,8 @@ def test_everything_else_matters() -> None:
         key_of(request("a", outputs=[{"name": "label"}])),
         key_of(request("a", outputs=[{"name": "probability"}, {"name": "label"}])),
         key_of(request("a", parameters={"x": 1})),
-        key_of(request("a"), model="n"),
-        key_of(request("a"), version="1"),
+        key_of(request("a"), path="/v2/models/n/infer"),
+        key_of(request("a"), path="/v2/models/m/versions/1/infer"),
         key_of(request("a"), tenant="t"),
         key_of(request("a"), identity=Identity(model_digest="sha256:" + "b" * 64, variant="int8")),
         key_of(request("a"), identity=Identity(model_digest=IDENTITY.model_digest, variant="fp32")),
@@ -68,49 +68,26 @@ def test_each_answer_gets_its_own_id(request_id: str) -> None:
     assert with_id(body, None) == body
 
 
+@pytest.mark.parametrize("body", [b"{}", b"[1]", b' {"a":1}', b'{ "a":1}', b'"text"', b"", b'{"id":"x","outputs":[]}'])
+def test_what_an_id_does_not_fit_into_is_known(body: bytes) -> None:
+    assert takes_an_id(b'{"outputs":[]}')
+    assert not takes_an_id(body)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_json_has_not_have_no_key(number: str) -> None:
+    body = json.dumps(request("a", parameters={"x": 1})).replace(": 1}", f": {number}}}")
+    with pytest.raises(ValueError, match="JSON"):
+        key_of(body)
+
+
+def test_digests_of_raw_requests_know_where_each_part_ends() -> None:
+    parts = [("/a", "bc", b"d"), ("/ab", "c", b"d"), ("/a", "b", b"cd"), ("/a", "", b"bcd"), ("/a", "é", b"bc")]
+    digests = {raw_digest(path=path, tenant=tenant, body=body) for path, tenant, body in parts}
+    assert len(digests) == len(parts)
+
+
 def test_the_server_sees_no_id() -> None:
     sent = json.loads(without_id(v2.parse_infer(json.dumps(request("a", id="1")).encode())))
     assert "id" not in sent
     assert sent["inputs"][0]["data"] == ["a"]
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def cache(size_bytes: int, clock: Clock, share: float = 1.0) -> AnswerCache:
-    def uniform(low: float, high: float) -> float:
-        return low + share * (high - low)
-
-    return AnswerCache(size_bytes=size_bytes, ttl_seconds=10, clock=clock, uniform=uniform)
-
-
-def test_answers_end_after_their_time_with_jitter() -> None:
-    clock = Clock()
-    late, early = cache(10_000, clock), cache(10_000, clock, share=0.0)
-    late.put(b"k", b"v")
-    early.put(b"k", b"v")
-    clock.now = 8.9
-    assert late.get(b"k") == early.get(b"k") == b"v"
-    clock.now = 9.1
-    assert late.get(b"k") == b"v"
-    assert early.get(b"k") is None
-    clock.now = 10.1
-    assert late.get(b"k") is None
-
-
-def test_the_least_recently_used_goes_first_and_the_size_is_bounded() -> None:
-    answers = cache(3 * 500, Clock())
-    for name in (b"a", b"b", b"c"):
-        answers.put(name, b"x" * 100)
-    assert answers.get(b"a") is not None
-    answers.put(b"d", b"x" * 100)
-    assert answers.get(b"b") is None
-    assert answers.get(b"a") is not None
-    assert answers.size_bytes <= 1500
-    answers.put(b"large", b"x" * 5000)
-    assert answers.get(b"large") is None
-    assert answers.entries == 3

@@ -1,105 +1,16 @@
-"""The sidecar in front of a real HTTP server."""
+"""What requests are answered with: hit, miss, coalesced, bypass, and what is kept."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer, unused_port
+from aiohttp.test_utils import unused_port
 
 from cycle_server.drain import Drain
 from cycle_server.protocol.timing import parse_timing
-from cycle_server.sidecar.app import Sidecar
-from cycle_server.tracing import Tracing
 from cycle_wire.serving import SidecarConfig
-
-URL = "/v2/models/m/infer"
-DIGEST = "sha256:" + "a" * 64
-
-
-@dataclass
-class Upstream:
-    """Answers with the number of the request; can be held up and told to fail."""
-
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)
-    cancelled: int = 0
-    go: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def infer(self, request: web.Request) -> web.Response:
-        body = await request.text()
-        self.headers.append(dict(request.headers))
-        try:
-            self.requests.append(json.loads(body))
-        except ValueError:
-            return web.json_response({"error": "body"}, status=400)
-        number = len(self.requests)
-        try:
-            await self.go.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        if self.statuses:
-            return web.json_response({"error": "shed"}, status=self.statuses.pop(0), headers={"Retry-After": "3"})
-        answer = {"model_name": "m", "outputs": [{"data": [str(number)]}]}
-        return web.json_response(answer, headers={"Server-Timing": "queue;dur=1.000, compute;dur=5.000"})
-
-    async def ready(self, _request: web.Request) -> web.Response:
-        return web.json_response({"ready": True})
-
-
-@dataclass
-class Pod:
-    client: TestClient[web.Request, web.Application]
-    upstream: Upstream
-    drain: Drain
-    tracing: Tracing | None
-
-    async def ask(self, text: str = "a", *, headers: dict[str, str] | None = None, **fields: Any) -> tuple[str, str]:
-        """Outcome and the number that the upstream gave its answer."""
-        async with self.client.post(URL, data=body(text, **fields), headers=headers or {}) as response:
-            answer = await response.json()
-            assert response.status == 200, answer
-            return response.headers["X-Cycle-Cache"], answer["outputs"][0]["data"][0]
-
-
-def body(text: str, **fields: Any) -> bytes:
-    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}
-    return json.dumps({"inputs": [tensor], **fields}).encode()
-
-
-async def make_pod(**settings: Any) -> AsyncIterator[Pod]:
-    upstream = Upstream()
-    upstream.go.set()
-    app = web.Application()
-    app.router.add_post(URL, upstream.infer)
-    app.router.add_get("/v2/health/ready", upstream.ready)
-    server = TestServer(app, skip_url_asserts=True)
-    await server.start_server()
-    config = SidecarConfig(upstream=str(server.make_url("")), model_digest=DIGEST, variant="v", **settings)
-    drain = Drain(drain_seconds=5, quiet_seconds=1)
-    sidecar = Sidecar(config, drain=drain)
-    sidecar_server = TestServer(sidecar.app())
-    await sidecar_server.start_server()
-    client = TestClient(sidecar_server)
-    try:
-        yield Pod(client=client, upstream=upstream, drain=drain, tracing=sidecar.tracing)
-    finally:
-        upstream.go.set()
-        await client.close()
-        await sidecar_server.close()
-        await server.close()
-
-
-@pytest.fixture
-async def pod() -> AsyncIterator[Pod]:
-    async for made in make_pod():
-        yield made
+from tests.unit.server.sidecar.pods import DIGEST, URL, Pod, body, make_pod, running
 
 
 async def test_a_repeat_is_a_hit_with_the_requesters_own_id(pod: Pod) -> None:
@@ -245,8 +156,7 @@ async def test_a_cache_that_is_off_passes_everything_on(settings: dict[str, Any]
 
 async def test_a_server_that_is_down_is_a_503() -> None:
     config = SidecarConfig(upstream=f"http://127.0.0.1:{unused_port()}", model_digest=DIGEST, variant="v")
-    sidecar = Sidecar(config, drain=Drain(drain_seconds=1, quiet_seconds=1))
-    async with TestClient(TestServer(sidecar.app())) as client:
+    async with running(config, drain=Drain(drain_seconds=1, quiet_seconds=1)) as (client, _):
         async with client.post(URL, data=body("a")) as response:
             assert response.status == 503
             assert response.headers["Retry-After"] == "1"
