@@ -12,7 +12,7 @@ from demo import load, plots, report, tables, watch
 from demo.install import ROOT, InstallError, install_operator, prepare_namespace
 from demo.narrator import Narrator
 from tests.cluster.binaries import binary
-from tests.cluster.choose import start_cluster
+from tests.cluster.choose import running_cluster, start_cluster
 from tests.cluster.clusters import Cluster
 from tests.cluster.kubectl import Kubectl, KubectlError, WaitTimeout
 from tests.cluster.paths import ClusterError
@@ -38,7 +38,8 @@ def main() -> int:
         run(options, narrator)
     except (watch.DemoError, InstallError, KubectlError, WaitTimeout, ClusterError) as error:
         console.print(f"[bold red]The demo stopped:[/] {error}", markup=True)
-        console.print("The cluster is still up: `make demo` goes on from here, `make demo-down` removes it.")
+        left = "The cluster is still up: `make demo-down` removes it. " if running_cluster() else ""
+        console.print(f"{left}`make demo` goes on from where it stopped.")
         return 1
     return 0
 

@@ -51,11 +51,17 @@ def profiles(items: list[Object]) -> Table:
 
 
 def rejected(report: Object) -> Table:
-    made = table("Why the others lost", "candidate", "reason", "in numbers")
-    made.columns[2].justify = "left"
+    """One row per variant, class and reason, with the smallest batch size's numbers; report.json has them all."""
+    made = table("Why the others lost", "candidate", "batch", "reason", "in numbers")
+    for column in made.columns[1:]:
+        column.justify = "left"
+    groups: dict[tuple[str, str], list[Object]] = {}
     for entry in report["plan"]["rejected"]:
-        batch = f" batch {entry['batchSize']}" if entry.get("batchSize") else ""
-        made.add_row(f"{entry['variant']}{batch}", entry["reason"], entry["message"])
+        groups.setdefault((f"{entry['variant']} on {entry['hardware']}", entry["reason"]), []).append(entry)
+    for (candidate, reason), entries in groups.items():
+        entries.sort(key=lambda entry: entry.get("batchSize") or 0)
+        batches = ", ".join(str(entry["batchSize"]) for entry in entries if entry.get("batchSize"))
+        made.add_row(candidate, batches, reason, entries[0]["message"])
     return made
 
 

@@ -36,8 +36,10 @@ IMAGES = (
     Image(name="operator", dockerfile="operator/Dockerfile", parent=debian.BOOKWORM),
     Image(name="demo-data", dockerfile="examples/demo_data/Dockerfile", parent="base"),
 )
-_BY_NAME = {image.name: image for image in IMAGES}
-ALL_NAMES = tuple(_BY_NAME)
+# Built when a test asks for them by name.
+TEST_IMAGES = (Image(name="clients", dockerfile="tests/images/clients/Dockerfile", parent="server"),)
+_BY_NAME = {image.name: image for image in (*IMAGES, *TEST_IMAGES)}
+ALL_NAMES = tuple(image.name for image in IMAGES)
 TAGS_KEPT = 2
 
 
@@ -57,7 +59,7 @@ def reference(name: str) -> str:
     if name in debian.SUITES:
         return debian.reference(name)
     if name not in _BY_NAME:
-        raise ClusterError(f"there is no image {name!r}; there are {', '.join([*ALL_NAMES, *debian.SUITES])}")
+        raise ClusterError(f"there is no image {name!r}; there are {', '.join([*_BY_NAME, *debian.SUITES])}")
     image = _BY_NAME[name]
     tag = content_tag(
         dockerfile=REPOSITORY / image.dockerfile,

@@ -2,4 +2,4 @@
 
 import os
 
-collect_ignore = [] if os.environ.get("CYCLEOPS_INSIDE_IMAGE") else ["server", "trainer"]
+collect_ignore = [] if os.environ.get("CYCLEOPS_INSIDE_IMAGE") else ["server", "clients", "trainer"]

@@ -13,8 +13,14 @@ from tests.cluster.paths import REPOSITORY, run
 
 USER = "1000:1000"
 # The installed packages are tested, not the checkout's; conftest.py of the host levels stays out.
-PYTEST = ("python", "-m", "pytest", "-o", "pythonpath=", "--confcutdir=/repo/tests/images", "-q")
+PYTEST = ("-m", "pytest", "-o", "pythonpath=", "--confcutdir=/repo/tests/images", "-q")
+PYTHON = {"clients": "/opt/clients/bin/python"}
 INSIDE = "CYCLEOPS_INSIDE_IMAGE"
+
+
+def pytest_in(image: str, *arguments: str) -> list[str]:
+    """The command that runs tests in an image."""
+    return [PYTHON.get(image, "python"), *PYTEST, *arguments]
 
 
 def run_in_image(name: str, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":

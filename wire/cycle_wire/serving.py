@@ -33,6 +33,7 @@ class ServerConfig(WireModel):
     threads: int = Field(1, ge=1)
     host: str = "127.0.0.1"
     port: int = 8080
+    grpc_port: int = Field(0, ge=0, le=65535, description="Open Inference Protocol over gRPC; 0 turns it off.")
     warmup_sequence_lengths: list[int] = Field(default_factory=lambda: [16, 64])
     drain_seconds: int = Field(20, ge=0)
 

@@ -65,12 +65,16 @@ class Encoder:
 
     def logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """(texts, classes) float32 for token ids of texts, none of which is empty."""
+        return self.classifier(self.embed(texts))
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """(texts, hidden) float32: what the classifier sees of each text."""
         lengths = [len(text) for text in texts]
         ids = torch.tensor([token for text in texts for token in text])
         hidden = self._embed(ids, lengths)
         for layer in self.layers:
             hidden = self._layer(layer, hidden, lengths)
-        return self.classifier(_means(hidden, lengths))
+        return _means(hidden, lengths)
 
     def _embed(self, ids: Tensor, lengths: Sequence[int]) -> Tensor:
         positions = self.embeddings.positions

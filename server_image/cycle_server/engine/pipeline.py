@@ -51,14 +51,30 @@ class Engine:
             return [self.tokenizer.encode(texts[0]).ids or [0]]
         return [encoding.ids or [0] for encoding in self.tokenizer.encode_batch_fast(list(texts))]
 
-    def compute(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
-        """Logits float32 (n, classes)."""
-        with torch.inference_mode():
-            logits: np.ndarray = self._encoder.logits(tokens).numpy()
-        return logits
+    def first_cut(self, texts: Sequence[str], tokens: Tokens) -> int | None:
+        """Index of the first text that ``pre`` made shorter."""
+        full = (index for index, ids in enumerate(tokens) if len(ids) >= self.maximum_tokens)
+        return next((index for index in full if self.tokenizer.encode(texts[index]).overflowing), None)
 
-    def post(self, logits: np.ndarray) -> Answers:
-        """Raises ArithmeticError when a logit isn't finite."""
+    def compute(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
+        """Float32 (n, classes + hidden): each text's logits, and beside them what they were made from."""
+        with torch.inference_mode():
+            embeddings = self._encoder.embed(tokens)
+            outputs: np.ndarray = torch.cat([self._encoder.classifier(embeddings), embeddings], dim=1).numpy()
+        return outputs
+
+    def embeddings(self, outputs: np.ndarray) -> np.ndarray:
+        """Float32 (n, hidden) of length 1, from what ``compute`` gave. Raises ArithmeticError like ``post``."""
+        vectors = outputs[:, len(self.manifest.labels) :]
+        if not np.isfinite(vectors).all():
+            raise ArithmeticError("the model's output isn't finite")
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return unit
+
+    def post(self, outputs: np.ndarray) -> Answers:
+        """From what ``compute`` gave. Raises ArithmeticError when a logit isn't finite."""
+        logits = outputs[:, : len(self.manifest.labels)]
         if not np.isfinite(logits).all():
             raise ArithmeticError("the model's output isn't finite")
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))

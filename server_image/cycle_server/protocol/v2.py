@@ -4,55 +4,75 @@ One input, ``text`` BYTES [n]. Outputs ``label`` BYTES [n] and ``probability`` F
 [n, classes] when the request's ``outputs`` ask for it. Server and sidecar share this file: no torch here.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
+
+from cycle_server.protocol.errors import ProtocolError as ProtocolError
+from cycle_server.protocol.errors import invalid
+from cycle_server.protocol.tensors import Tensor
 
 MAXIMUM_BODY_BYTES = 1024 * 1024
 MAXIMUM_TEXTS = 256
 INPUT_NAME = "text"
-DEFAULT_OUTPUTS = ("label", "probability")
-TENSOR_HEADER = "Inference-Header-Content-Length"  # of the binary tensor extension, which isn't spoken here
+TENSOR_HEADER = "Inference-Header-Content-Length"  # of the binary tensor extension: see binary.py
 
 OutputName = Literal["label", "probability", "probabilities"]
+DEFAULT_OUTPUTS: tuple[OutputName, ...] = ("label", "probability")
 
 
-class ProtocolError(ValueError):
-    """A request that can't be answered as it is; ``field`` names what to mend, such as ``inputs[0].shape``."""
-
-    def __init__(self, message: str, *, field: str = "", status: int = 400) -> None:
-        super().__init__(f"{field}: {message}" if field else message)
-        self.field = field
-        self.status = status
-
-    def body(self) -> bytes:
-        return to_json({"error": str(self), **({"field": self.field} if self.field else {})})
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Integer = Annotated[int, BeforeValidator(_whole)]  # JSON's 2.0 is one too
 
 
-class Input(_Part):
+class Part(BaseModel):
+    """Of a request or an answer: nothing is converted, unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Parameters(Part):
+    """Those that aren't known here change nothing."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class OutputParameters(Parameters):
+    binary_data: bool | None = Field(None, description="Binary tensor extension: this output as bytes after the JSON.")
+
+
+class RequestParameters(Parameters):
+    binary_data_output: bool = Field(False, description="Binary tensor extension: all outputs as bytes after the JSON.")
+
+
+class Input(Part):
     name: Literal["text"]
-    shape: list[int] = Field(min_length=1, max_length=1)
+    shape: list[Integer] = Field(min_length=1, max_length=1, description="[n], the number of texts.")
     datatype: Literal["BYTES"]
     data: list[str] = Field(min_length=1, max_length=MAXIMUM_TEXTS)
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
-class Output(_Part):
+class Output(Part):
     name: OutputName
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: OutputParameters = OutputParameters()
 
 
-class InferRequest(_Part):
+class InferRequest(Part):
     id: str | None = Field(None, max_length=256)
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: RequestParameters = RequestParameters()
     inputs: list[Input] = Field(min_length=1, max_length=1)
-    outputs: list[Output] = Field(default_factory=lambda: [Output(name=name) for name in DEFAULT_OUTPUTS], max_length=3)
+    outputs: list[Output] = Field(
+        default_factory=lambda: [Output(name=name) for name in DEFAULT_OUTPUTS],
+        min_length=1,
+        max_length=3,
+        description="Each at most once; left out: label and probability.",
+    )
 
     @property
     def texts(self) -> list[str]:
@@ -62,37 +82,83 @@ class InferRequest(_Part):
     def output_names(self) -> list[OutputName]:
         return [output.name for output in self.outputs]
 
+    @property
+    def binary_outputs(self) -> set[OutputName]:
+        """Those that are wanted as bytes."""
+        default = self.parameters.binary_data_output
+        asked = {output.name: output.parameters.binary_data for output in self.outputs}
+        return {name for name, binary in asked.items() if (default if binary is None else binary)}
+
     def canonical(self) -> dict[str, Any]:
         """Everything that can change the answer, with defaults filled; the id, which can't, is left out."""
         return self.model_dump(exclude={"id"})
 
 
 def parse_infer(body: bytes) -> InferRequest:
-    """Raises ProtocolError with the field's name."""
-    try:
-        request = InferRequest.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise ProtocolError(first["msg"], field=field_path(first["loc"])) from error
-    if request.inputs[0].shape != [len(request.texts)]:
-        raise ProtocolError(f"is {request.inputs[0].shape}, data has {len(request.texts)}", field="inputs[0].shape")
-    names = request.output_names
-    if not names or len(set(names)) != len(names):
-        raise ProtocolError("must name each output once, or be left out", field="outputs")
+    """A request that is JSON and is answered in JSON. Raises ProtocolError with the field's name."""
+    request = parse_json(body)
+    if request.binary_outputs:
+        raise ProtocolError("binary data don't fit into an answer in JSON", field="outputs")
     return request
 
 
-def field_path(location: Sequence[str | int]) -> str:
-    """('inputs', 0, 'shape') -> 'inputs[0].shape'; what isn't in any field is the body."""
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.removeprefix(".") or "body"
+def parse_json(body: bytes) -> InferRequest:
+    """A request that is JSON, whatever it asks for. Raises ProtocolError with the field's name."""
+    try:
+        return _consistent(InferRequest.model_validate_json(body))
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def request_of(content: object) -> InferRequest:
+    """The same for what another encoding held. Raises ProtocolError with the field's name."""
+    try:
+        return _consistent(InferRequest.model_validate(content))
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def _consistent(request: InferRequest) -> InferRequest:
+    if request.inputs[0].shape != [len(request.texts)]:
+        raise ProtocolError(f"is {request.inputs[0].shape}, data has {len(request.texts)}", field="inputs[0].shape")
+    names = request.output_names
+    if len(set(names)) != len(names):
+        raise ProtocolError("must name each output once, or be left out", field="outputs")
+    return request
 
 
 def infer_request(text: str) -> bytes:
     """The body of a request for one text."""
     return to_json({"inputs": [{"name": INPUT_NAME, "shape": [1], "datatype": "BYTES", "data": [text]}]})
+
+
+def output_tensors(
+    request: InferRequest,
+    *,
+    labels: Sequence[str],
+    probability: Sequence[float],
+    probabilities: Sequence[Sequence[float]],
+) -> list[Tensor]:
+    """What the request asks for, in its order; ``probabilities`` (n, classes) may be empty when it isn't asked for."""
+    count = len(labels)
+    tensors = {
+        "label": Tensor("label", "BYTES", [count], labels),
+        "probability": Tensor("probability", "FP32", [count], probability),
+    }
+    if "probabilities" in request.output_names:
+        flat = [value for row in probabilities for value in row]
+        tensors["probabilities"] = Tensor("probabilities", "FP32", [count, len(probabilities[0])], flat)
+    return [tensors[name] for name in request.output_names]
+
+
+def envelope(*, model_name: str, model_version: str, request: InferRequest) -> dict[str, Any]:
+    """An answer's fields beside its outputs."""
+    answer = {"model_name": model_name, "model_version": model_version}
+    return answer if request.id is None else {**answer, "id": request.id}
+
+
+def json_tensor(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "data": tensor.data}
 
 
 def infer_response(
@@ -105,29 +171,16 @@ def infer_response(
     probabilities: Sequence[Sequence[float]],
 ) -> bytes:
     """The answer's JSON; ``probabilities`` (n, classes) is flattened row by row, as the protocol asks."""
-    count = len(labels)
-    tensors: dict[OutputName, dict[str, Any]] = {
-        "label": {"datatype": "BYTES", "shape": [count], "data": labels},
-        "probability": {"datatype": "FP32", "shape": [count], "data": probability},
-    }
-    if "probabilities" in request.output_names:
-        tensors["probabilities"] = {
-            "datatype": "FP32",
-            "shape": [count, len(probabilities[0])],
-            "data": [value for row in probabilities for value in row],
-        }
-    answer: dict[str, Any] = {"model_name": model_name, "model_version": model_version}
-    if request.id is not None:
-        answer["id"] = request.id
-    answer["outputs"] = [{"name": name, **tensors[name]} for name in request.output_names]
-    return to_json(answer)
+    tensors = output_tensors(request, labels=labels, probability=probability, probabilities=probabilities)
+    answer = envelope(model_name=model_name, model_version=model_version, request=request)
+    return to_json({**answer, "outputs": [json_tensor(tensor) for tensor in tensors]})
 
 
 def server_metadata(*, version: str) -> dict[str, Any]:
-    return {"name": "cycle-server", "version": version, "extensions": []}
+    return {"name": "cycle-server", "version": version, "extensions": ["binary_tensor_data"]}
 
 
-def model_metadata(*, model_name: str, model_version: str, classes: int) -> dict[str, Any]:
+def model_metadata(*, model_name: str, model_version: str, classes: int) -> Mapping[str, Any]:
     return {
         "name": model_name,
         "versions": [model_version],

@@ -1,9 +1,8 @@
-"""Starts the real server as a process."""
+"""Starts the real server as a process, with the image's own Python (which isn't the one of the clients' tests)."""
 
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -74,7 +73,7 @@ def serving(folder: Path, *, wait: bool = True, **settings: Any) -> Iterator[Run
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "server.json"
         path.write_text(config.to_json(), encoding="utf-8")
-        process = subprocess.Popen([sys.executable, "-m", "cycle_server.cli", "serve", "--config", str(path)])
+        process = subprocess.Popen(["python", "-m", "cycle_server.cli", "serve", "--config", str(path)])
         running = Running(process=process, port=config.port)
         try:
             if wait:

@@ -1,0 +1,201 @@
+"""The OpenAPI document of the server's HTTP endpoints, from the models that read the requests."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from cycle_server.protocol import openai, tasks, v2
+
+JsonObject = dict[str, Any]
+JSON = "application/json"
+BYTES = "application/octet-stream"
+DEADLINE = {
+    "name": "X-Cycle-Deadline-Ms",
+    "in": "header",
+    "required": False,
+    "description": "Milliseconds that the client still waits. What can't be answered within it is refused at once.",
+    "schema": {"type": "number", "minimum": 0},
+}
+
+
+class ErrorBody(v2.Part):
+    """``field`` names what to mend."""
+
+    error: str
+    field: str | None = None
+
+
+class LiveBody(v2.Part):
+    live: bool
+
+
+class ReadyBody(v2.Part):
+    ready: bool
+
+
+class ModelReadyBody(v2.Part):
+    name: str
+    ready: bool
+
+
+class ServerMetadataBody(v2.Part):
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorMetadataBody(v2.Part):
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadataBody(v2.Part):
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadataBody]
+    outputs: list[TensorMetadataBody]
+
+
+class OutputBody(v2.Part):
+    name: v2.OutputName
+    datatype: str
+    shape: list[int]
+    data: list[str] | list[float] = Field(default_factory=list, description="Not there when it is binary.")
+    parameters: dict[str, int] = Field(default_factory=dict, description="binary_data_size, when it is binary.")
+
+
+class InferResponseBody(v2.Part):
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputBody]
+
+
+MODELS: tuple[type[BaseModel], ...] = (
+    *(ErrorBody, LiveBody, ReadyBody, ModelReadyBody, ServerMetadataBody, ModelMetadataBody),
+    *(v2.InferRequest, InferResponseBody, tasks.ClassifyRequest, tasks.ClassifyResponse),
+    *(openai.EmbeddingsRequest, openai.EmbeddingsResponse, openai.ModelList, openai.ModelCard, openai.ErrorResponse),
+)
+
+
+def document(*, model_name: str, model_version: str, server_version: str, grpc_port: int) -> JsonObject:
+    """``grpc_port`` 0: none."""
+    over_grpc = f" Open Inference Protocol over gRPC is on port {grpc_port}." if grpc_port else ""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"CycleOps: {model_name}",
+            "version": server_version,
+            "description": f"Version {model_version} of the model {model_name}.{over_grpc}",
+        },
+        "paths": {**_task_paths(), **_openai_paths(model_name), **_v2_paths(model_name, model_version)},
+        "components": {"schemas": _schemas(model_name)},
+    }
+
+
+def _task_paths() -> JsonObject:
+    example = {"texts": ["a small dog", "the blue sky"]}
+    answers = _answers(tasks.ClassifyResponse, errors=(400, 413, 503))
+    return {"/classify": {"post": _operation("Classify texts", answers, body=tasks.ClassifyRequest, example=example)}}
+
+
+def _openai_paths(model_name: str) -> JsonObject:
+    example = {"model": model_name, "input": ["a small dog"]}
+    error = openai.ErrorResponse
+    answers = _answers(openai.EmbeddingsResponse, errors=(400, 404, 413, 503), error=error)
+    embed = _operation("Embed texts (OpenAI)", answers, body=openai.EmbeddingsRequest, example=example)
+    model = _answers(openai.ModelCard, errors=(404,), error=error)
+    return {
+        "/v1/embeddings": {"post": embed},
+        "/v1/models": {"get": _operation("List models (OpenAI)", _answers(openai.ModelList))},
+        "/v1/models/{model}": {
+            "parameters": [_path_parameter("model", model_name)],
+            "get": _operation("One model (OpenAI)", model),
+        },
+    }
+
+
+def _v2_paths(model_name: str, model_version: str) -> JsonObject:
+    paths: JsonObject = {
+        "/v2": {"get": _operation("The server", _answers(ServerMetadataBody))},
+        "/v2/health/live": {"get": _operation("Is it live?", _answers(LiveBody, also=503))},
+        "/v2/health/ready": {"get": _operation("Is it ready?", _answers(ReadyBody, also=503))},
+    }
+    example = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a small dog"]}]}
+    infer = _operation(
+        "Classify texts (Open Inference Protocol)",
+        _answers(InferResponseBody, errors=(400, 404, 413, 503)),
+        body=v2.InferRequest,
+        example=example,
+    )
+    binary = "With binary outputs: JSON as long as Inference-Header-Content-Length says, and their bytes behind it."
+    answer = infer["responses"]["200"]
+    answer["content"][BYTES] = {"schema": {"type": "string", "format": "binary", "description": binary}}
+    answer["headers"] = {v2.TENSOR_HEADER: {"schema": {"type": "integer"}}}
+    name, at_version = _path_parameter("model", model_name), _path_parameter("version", model_version)
+    for path, parameters in (
+        ("/v2/models/{model}", [name]),
+        ("/v2/models/{model}/versions/{version}", [name, at_version]),
+    ):
+        described = _operation("The model", _answers(ModelMetadataBody, errors=(404,)))
+        ready = _operation("Is the model ready?", _answers(ModelReadyBody, errors=(404,), also=503))
+        paths[path] = {"parameters": parameters, "get": described}
+        paths[f"{path}/ready"] = {"parameters": parameters, "get": ready}
+        paths[f"{path}/infer"] = {"parameters": parameters, "post": infer}
+    return paths
+
+
+def _schemas(model_name: str) -> JsonObject:
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in MODELS], ref_template="#/components/schemas/{model}"
+    )
+    schemas: JsonObject = definitions["$defs"]
+    schemas["EmbeddingsRequest"]["properties"]["model"]["enum"] = [model_name]
+    return schemas
+
+
+def _operation(
+    summary: str, answers: JsonObject, *, body: type[BaseModel] | None = None, example: JsonObject | None = None
+) -> JsonObject:
+    if body is None:
+        return {"summary": summary, "responses": answers}
+    content = {JSON: {"schema": _reference(body), "example": example}}
+    return {
+        "summary": summary,
+        "parameters": [DEADLINE],
+        "requestBody": {"required": True, "content": content},
+        "responses": answers,
+    }
+
+
+def _answers(
+    model: type[BaseModel], *, errors: tuple[int, ...] = (), error: type[BaseModel] = ErrorBody, also: int | None = None
+) -> JsonObject:
+    """``also``: another status with the same body."""
+    meanings = {
+        200: "The answer.",
+        400: "The request is wrong; the field is named.",
+        404: "Another model or version is served here.",
+        413: f"The body is longer than {v2.MAXIMUM_BODY_BYTES} bytes.",
+        503: "Not ready, or too busy to answer in time.",
+    }
+    bodies = {200: model, **({also: model} if also else {}), **dict.fromkeys(errors, error)}
+    answers: JsonObject = {
+        str(status): {"description": meanings[status], "content": {JSON: {"schema": _reference(body)}}}
+        for status, body in bodies.items()
+    }
+    if 503 in errors:
+        seconds = {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}
+        answers["503"]["headers"] = {"Retry-After": seconds}
+    return answers
+
+
+def _path_parameter(name: str, value: str) -> JsonObject:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": [value]}}
+
+
+def _reference(model: type[BaseModel]) -> JsonObject:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}

@@ -1,0 +1,82 @@
+"""`POST /classify`: the model's task in plain JSON, for people with curl."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from cycle_server.protocol.errors import ProtocolError, invalid
+from cycle_server.protocol.v2 import MAXIMUM_TEXTS, Integer, Part
+
+MAXIMUM_TOP = 1000
+
+
+def _no_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+class ClassifyRequest(Part):
+    """Exactly one of ``text`` and ``texts``."""
+
+    model_config = {"json_schema_extra": {"oneOf": [{"required": ["text"]}, {"required": ["texts"]}]}}
+
+    text: str = Field("", json_schema_extra=_no_default)
+    texts: list[str] = Field(
+        default_factory=list, min_length=1, max_length=MAXIMUM_TEXTS, json_schema_extra={"examples": [["a", "b"]]}
+    )
+    top: Integer = Field(3, ge=1, le=MAXIMUM_TOP, description="How many labels to give, best first.")
+    truncate: bool = Field(True, description="Cut texts that are longer than the model reads; false: refuse them.")
+
+    @property
+    def all_texts(self) -> list[str]:
+        return [self.text] if "text" in self.model_fields_set else self.texts
+
+    @property
+    def source(self) -> str:
+        """The field that the texts came from."""
+        return "text" if "text" in self.model_fields_set else "texts"
+
+
+class Score(Part):
+    label: str
+    probability: float = Field(ge=0, le=1)
+
+
+class Classification(Part):
+    """The best label of one text, and the best ``top`` with it."""
+
+    label: str
+    probability: float = Field(ge=0, le=1)
+    scores: list[Score]
+
+
+class ClassifyResponse(Part):
+    """``results`` in the order of the texts."""
+
+    model: str
+    version: str
+    results: list[Classification]
+
+
+def parse_classify(body: bytes) -> ClassifyRequest:
+    """Raises ProtocolError with the field's name."""
+    try:
+        request = ClassifyRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from error
+    given = request.model_fields_set & {"text", "texts"}
+    if len(given) != 1:
+        raise ProtocolError(f"exactly one of text and texts must be given, there are {len(given)}", field="text")
+    return request
+
+
+def classify_response(
+    *, model: str, version: str, labels: Sequence[str], probabilities: Sequence[Sequence[float]], top: int
+) -> bytes:
+    """``labels`` of the classes, ``probabilities`` (n, classes)."""
+    results = []
+    for row in probabilities:
+        best = sorted(range(len(row)), key=lambda i: (-row[i], i))[:top]
+        scores = [Score(label=labels[i], probability=row[i]) for i in best]
+        results.append(Classification(label=scores[0].label, probability=scores[0].probability, scores=scores))
+    return ClassifyResponse(model=model, version=version, results=results).model_dump_json().encode()

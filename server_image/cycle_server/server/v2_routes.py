@@ -1,0 +1,99 @@
+"""Open Inference Protocol v2 over HTTP, with the binary tensor extension."""
+
+from importlib.metadata import version
+
+from aiohttp import web
+
+from cycle_server.batching.batcher import Computed
+from cycle_server.engine.pipeline import Tokens
+from cycle_server.protocol import binary, v2
+from cycle_server.protocol.tensors import Tensor
+from cycle_server.protocol.timing import server_headers
+from cycle_server.server.answering import Answerer
+from cycle_server.server.http import json_body, json_response, read_call
+from cycle_server.server.lifecycle import Model
+
+BINARY_TYPE = "application/octet-stream"
+
+
+def answer_tensors(model: Model, request: v2.InferRequest, computed: Computed) -> list[Tensor]:
+    """Raises ArithmeticError when the model's output isn't finite."""
+    answers = model.engine.post(computed.logits)
+    wanted = "probabilities" in request.output_names
+    return v2.output_tensors(
+        request,
+        labels=answers.labels,
+        probability=answers.probability,
+        probabilities=answers.probabilities.tolist() if wanted else [],
+    )
+
+
+class V2Routes:
+    def __init__(self, answerer: Answerer) -> None:
+        self._answerer = answerer
+
+    def routes(self) -> list[web.RouteDef]:
+        routes = [
+            web.get("/v2", self._server_metadata),
+            web.get("/v2/health/live", self._live),
+            web.get("/v2/health/ready", self._ready),
+        ]
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            routes += [
+                web.get(model, self._model_metadata),
+                web.get(f"{model}/ready", self._model_ready),
+                web.post(f"{model}/infer", self._infer),
+            ]
+        return routes
+
+    async def _server_metadata(self, _request: web.Request) -> web.Response:
+        return json_response(v2.server_metadata(version=version("cycle-server")))
+
+    async def _live(self, _request: web.Request) -> web.Response:
+        live = self._answerer.live
+        return json_response({"live": live}, status=200 if live else 503)
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        ready = self._answerer.ready
+        return json_response({"ready": ready}, status=200 if ready else 503)
+
+    async def _model_ready(self, request: web.Request) -> web.Response:
+        self._check_model(request)
+        ready, name = self._answerer.ready, self._answerer.config.model_name
+        return json_response({"name": name, "ready": ready}, status=200 if ready else 503)
+
+    async def _model_metadata(self, request: web.Request) -> web.Response:
+        self._check_model(request)
+        answerer = self._answerer
+        return json_response(
+            v2.model_metadata(
+                model_name=answerer.config.model_name, model_version=answerer.version, classes=answerer.classes
+            )
+        )
+
+    async def _infer(self, http_request: web.Request) -> web.Response:
+        self._check_model(http_request)
+        call, body = await read_call(http_request)
+        header_length = http_request.headers.get(v2.TENSOR_HEADER)
+
+        def read(model: Model) -> tuple[v2.InferRequest, Tokens]:
+            request = binary.read(body, header_length=header_length)
+            return request, model.engine.pre(request.texts)
+
+        answered = await self._answerer.answer(call, read=read, write=self._write)
+        content, json_bytes = answered.content
+        if json_bytes == len(content):
+            return json_body(content, headers=server_headers(answered.terms))
+        headers = {**server_headers(answered.terms), v2.TENSOR_HEADER: str(json_bytes)}
+        return web.Response(body=content, content_type=BINARY_TYPE, headers=headers)
+
+    def _write(self, model: Model, request: v2.InferRequest, computed: Computed) -> tuple[bytes, int]:
+        return binary.write(
+            answer_tensors(model, request, computed),
+            model_name=self._answerer.config.model_name,
+            model_version=self._answerer.version,
+            request=request,
+        )
+
+    def _check_model(self, request: web.Request) -> None:
+        self._answerer.check_model(request.match_info["model"], request.match_info.get("version"))
