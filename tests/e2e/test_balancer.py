@@ -90,7 +90,7 @@ def service(cluster: Cluster) -> Iterator[Kubectl]:
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
     within = kubectl.within(NAMESPACE)
     balancers = balancer_children(
-        owner=OWNER, spec=spec(), budget_milliseconds=80, image=image, cluster_domain="cluster.local"
+        owner=OWNER, spec=spec(), deployed=deployed(), image=image, cluster_domain="cluster.local", secrets={}
     )
     within.apply([free_of_owner(body) for body in [*balancers, *servers(image)]])
     for name in ("supersense-server", "supersense-balancer"):

@@ -23,6 +23,7 @@ class ServerConfig(WireModel):
     maximum_batch_size: int = Field(1, ge=1, le=4096)
     maximum_delay_milliseconds: float = Field(0.0, ge=0, description="How long a batch waits for more requests.")
     budget_milliseconds: float = Field(1000.0, gt=0, description="A request that can't be answered within it is shed.")
+    target_milliseconds: float = Field(1000.0, gt=0, description="The latency budget: histograms are fine around it.")
     queue_limit: int = Field(256, ge=1)
     threads: int = Field(1, ge=1)
     host: str = "127.0.0.1"
@@ -42,6 +43,7 @@ class SidecarConfig(WireModel):
     size_bytes: int = Field(64 * 1024 * 1024, ge=0, description="0 turns the cache off.")
     ttl_seconds: float = Field(300.0, gt=0)
     cacheable: bool = Field(True, description="False for variants whose answers depend on batch neighbours.")
+    target_milliseconds: float = Field(1000.0, gt=0, description="The latency budget: histograms are fine around it.")
     drain_seconds: int = Field(20, ge=0)
 
 

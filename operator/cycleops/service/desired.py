@@ -21,17 +21,22 @@ def desired_children(
     deployed: Deployed,
     hardware: HardwareClassSpec,
     settings: ServiceSettings,
+    secrets: Mapping[str, str],
 ) -> list[Body]:
-    """Servers and balancers. The order is that of reading, not of writing."""
+    """Servers and balancers. ``secrets``: versions of those that the balancers mount, by name.
+
+    The order is that of reading, not of writing.
+    """
     servers = server_children(
         owner=owner, spec=spec, deployed=deployed, hardware=hardware, image=settings.server_of(spec, hardware)
     )
     balancers = balancer_children(
         owner=owner,
         spec=spec,
-        budget_milliseconds=deployed.budget_milliseconds,
+        deployed=deployed,
         image=settings.balancer_of(spec),
         cluster_domain=settings.cluster_domain,
+        secrets=secrets,
     )
     return [*servers, *balancers]
 

@@ -57,6 +57,7 @@ def _server_config(
         maximum_batch_size=deployed.batch_size,
         maximum_delay_milliseconds=deployed.delay_milliseconds,
         budget_milliseconds=deployed.budget_milliseconds,
+        target_milliseconds=deployed.target_milliseconds,
         threads=threads_of(hardware),
         drain_seconds=DRAIN_SECONDS,
         **lengths,
@@ -71,6 +72,7 @@ def _sidecar_config(spec: CycleServiceSpec, deployed: Deployed) -> SidecarConfig
         variant=deployed.variant,
         size_bytes=size_bytes(cache.size) if cache else 0,
         cacheable=deployed.batch_invariant,
+        target_milliseconds=deployed.target_milliseconds,
         drain_seconds=DRAIN_SECONDS,
         **kept,
     )
