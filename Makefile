@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
-        cluster-up cluster-down images clean
+        bench-balancer cluster-up cluster-down images clean
 
 help: ## List the commands
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ lock: venv ## Resolve requirements/*.in anew into the lock files
 	  case $$name in horovod*|demo-data) alone=--no-deps;; *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done
+
+bench-balancer: venv ## Ways of balancing before pods with caches: hit ratio and p99; writes out/bench/balancer.json
+	PYTHONPATH=server_image $(BIN)/python -m bench.balancer
 
 cluster-up: venv ## Start a cluster to look around in (embedded, kind, or KUBECONFIG's)
 	$(CLUSTER) host && $(CLUSTER) up

@@ -47,7 +47,10 @@ def _timing_rules() -> Iterator[str]:
     yield "set-var(txn.hop) int(0) if { var(txn.hop) -m int lt 0 }"
     yield f"del-header {ELAPSED_HEADER}"
     yield f"del-header {TERMS_HEADER}"
-    yield f'add-header Server-Timing "transport;dur={_milliseconds("hop")}, total;dur={_milliseconds("us")}"'
+    own = f"transport;dur={_milliseconds('hop')}, total;dur={_milliseconds('us')}"
+    found = "{ res.hdr(Server-Timing) -m found }"
+    yield f'set-header Server-Timing "%[res.fhdr(Server-Timing)], {own}" if {found}'
+    yield f'set-header Server-Timing "{own}" unless {found}'
 
 
 def _milliseconds(variable: str) -> str:

@@ -14,10 +14,10 @@ from cycle_server.batching.batcher import Computed, ShedError
 from cycle_server.drain import Drain
 from cycle_server.engine.pipeline import Tokens
 from cycle_server.protocol import v2
-from cycle_server.protocol.timing import HEADER as TIMING_HEADER
-from cycle_server.protocol.timing import format_timing
+from cycle_server.protocol.timing import Stopwatch, server_headers
 from cycle_server.server.lifecycle import Model
-from cycle_server.server.metrics import CONTENT_TYPE, OUTCOMES, ServerMetrics
+from cycle_server.server.metrics import OUTCOMES, ServerMetrics, exposition, observe
+from cycle_server.tracing import TRACE_HEADER, ActiveSpan, begun, tracing
 from cycle_wire.serving import ServerConfig
 
 DEADLINE_HEADER = "X-Cycle-Deadline-Ms"  # milliseconds that the client still waits
@@ -39,6 +39,7 @@ class Server:
         self.metrics = metrics
         self.drain = drain
         self.model: Model | None = None
+        self.tracing = tracing("cycle-server")
         self._version = model_version(config)
 
     @property
@@ -81,16 +82,17 @@ class Server:
         classes = len(self.model.engine.manifest.labels) if self.model else -1
         return _json(v2.model_metadata(model_name=self.config.model_name, model_version=self._version, classes=classes))
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
+    async def _metrics(self, request: web.Request) -> web.Response:
         self.metrics.ready.set(self.ready)
         self.metrics.in_flight.set(self.drain.in_flight)
         self.metrics.queue_depth.set(self.model.batcher.depth if self.model else 0)
-        return web.Response(body=self.metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
+        text, content_type = exposition(self.metrics.registry, request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
     async def _infer(self, request: web.Request) -> web.Response:
-        with self.drain:
+        with self.drain, begun(self.tracing, "infer", request.headers) as span:
             try:
-                response = await self._answer(request)
+                response = await self._answer(request, span)
             except web.HTTPException as error:
                 self.metrics.requests.labels(str(error.status)).inc()
                 raise
@@ -100,10 +102,12 @@ class Server:
                 response = _json({"error": f"overloaded: {error}"}, status=503)
                 response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
             self.metrics.requests.labels(str(response.status)).inc()
+            if span and response.status != 200:
+                span.end(http_response_status_code=response.status)
             return response
 
-    async def _answer(self, http_request: web.Request) -> web.Response:
-        arrived = time.monotonic()
+    async def _answer(self, http_request: web.Request, span: ActiveSpan | None) -> web.Response:
+        arrived, watch = time.monotonic(), Stopwatch()
         self._check_model(http_request)
         model = self.model
         if model is None:
@@ -113,23 +117,23 @@ class Server:
             raise v2.ProtocolError("the binary tensor extension isn't spoken here", field=v2.TENSOR_HEADER)
         body = await http_request.read()
 
-        started = time.perf_counter()
         request, tokens = await self._pre(model, body)
-        pre_seconds = time.perf_counter() - started
+        watch.lap("pre")
         computed = await model.batcher.submit(tokens, deadline=deadline)
-        started = time.perf_counter()
+        watch.lap("queue", of_which={"compute": computed.compute_seconds})
         answer = self._post(model, request, computed)
-        terms = {
-            "queue": computed.queue_seconds,
-            "pre": pre_seconds,
-            "compute": computed.compute_seconds,
-            "post": time.perf_counter() - started,
-        }
+        watch.lap("post")
+        self._observe(http_request, watch)
+        if span:
+            span.end(terms=watch.terms, cycle_batch_size=computed.batch_size, http_response_status_code=200)
+        return web.Response(body=answer, content_type="application/json", headers=server_headers(watch))
+
+    def _observe(self, http_request: web.Request, watch: Stopwatch) -> None:
         outcome = http_request.headers.get(CACHE_HEADER, "direct")
         label = outcome if outcome in OUTCOMES else "direct"
-        for term, seconds in {**terms, "request": time.monotonic() - arrived}.items():
-            self.metrics.terms[term].labels(label).observe(seconds)
-        return web.Response(body=answer, content_type="application/json", headers={TIMING_HEADER: format_timing(terms)})
+        trace = http_request.headers.get(TRACE_HEADER, "")
+        for term, seconds in {**watch.terms, "request": watch.elapsed_seconds}.items():
+            observe(self.metrics.terms[term].labels(label), seconds, traceparent=trace)
 
     async def _pre(self, model: Model, body: bytes) -> tuple[v2.InferRequest, Tokens]:
         if len(body) <= INLINE_BYTES:

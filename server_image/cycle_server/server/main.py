@@ -19,7 +19,7 @@ def serve(config: ServerConfig) -> None:
 
 
 async def _serve(config: ServerConfig) -> None:
-    metrics = ServerMetrics()
+    metrics = ServerMetrics(target_milliseconds=config.target_milliseconds)
     drain = Drain(drain_seconds=config.drain_seconds, quiet_seconds=QUIET_SECONDS)
     server = Server(config, metrics=metrics, drain=drain)
     listening = asyncio.create_task(serve_until_drained(server.app(), host=config.host, port=config.port, drain=drain))
@@ -36,3 +36,5 @@ async def _serve(config: ServerConfig) -> None:
     await listening
     if server.model is not None:
         await asyncio.to_thread(server.model.batcher.stop)
+    if server.tracing is not None:
+        await asyncio.to_thread(server.tracing.close)

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
+from cycle_server.protocol.timing import ELAPSED_HEADER
+from cycle_server.tracing import FORWARDED as TRACE_HEADERS
+
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 120.0  # the server sheds far earlier; this only ends what hangs
 # Not Content-Encoding: aiohttp has decoded the body.
-FORWARDED_HEADERS = ("Content-Type", "X-Cycle-Deadline-Ms", "Inference-Header-Content-Length")
-RETURNED_HEADERS = ("Content-Type", "Retry-After", "Server-Timing")
+FORWARDED_HEADERS = ("Content-Type", "X-Cycle-Deadline-Ms", "Inference-Header-Content-Length", *TRACE_HEADERS)
+RETURNED_HEADERS = ("Content-Type", "Retry-After", "Server-Timing", ELAPSED_HEADER)
 
 
 @dataclass(frozen=True)

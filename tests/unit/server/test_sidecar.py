@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer, unused_port
 from cycle_server.drain import Drain
 from cycle_server.protocol.timing import parse_timing
 from cycle_server.sidecar.app import Sidecar
+from cycle_server.tracing import Tracing
 from cycle_wire.serving import SidecarConfig
 
 URL = "/v2/models/m/infer"
@@ -57,6 +58,7 @@ class Pod:
     client: TestClient[web.Request, web.Application]
     upstream: Upstream
     drain: Drain
+    tracing: Tracing | None
 
     async def ask(self, text: str = "a", *, headers: dict[str, str] | None = None, **fields: Any) -> tuple[str, str]:
         """Outcome and the number that the upstream gave its answer."""
@@ -81,11 +83,12 @@ async def make_pod(**settings: Any) -> AsyncIterator[Pod]:
     await server.start_server()
     config = SidecarConfig(upstream=str(server.make_url("")), model_digest=DIGEST, variant="v", **settings)
     drain = Drain(drain_seconds=5, quiet_seconds=1)
-    sidecar_server = TestServer(Sidecar(config, drain=drain).app())
+    sidecar = Sidecar(config, drain=drain)
+    sidecar_server = TestServer(sidecar.app())
     await sidecar_server.start_server()
     client = TestClient(sidecar_server)
     try:
-        yield Pod(client=client, upstream=upstream, drain=drain)
+        yield Pod(client=client, upstream=upstream, drain=drain, tracing=sidecar.tracing)
     finally:
         upstream.go.set()
         await client.close()
@@ -124,6 +127,16 @@ async def test_timing_of_a_miss_and_of_a_hit(pod: Pod) -> None:
     assert miss["compute"] == 0.005
     assert 0 < miss["cache"] < 1
     assert set(hit) == {"cache"}
+
+
+async def test_metrics_have_the_trace_as_exemplar_for_who_asks_for_openmetrics(pod: Pod) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    await pod.ask(headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    async with pod.client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        assert f'trace_id="{trace}"' in await answer.text()
+    async with pod.client.get("/metrics") as answer:
+        assert trace not in await answer.text()
 
 
 async def test_tenants_do_not_share_answers(pod: Pod) -> None:

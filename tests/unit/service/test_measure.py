@@ -158,8 +158,7 @@ async def test_arrivals_and_errors_are_the_balancers_own(
     await round_at(0)
     for _ in range(5):
         await running.ask()
-    for pod in running.pods:
-        pod.ready = False
+    running.names.addresses.clear()
     await running.until(lambda up: up == 0)
     assert (await running.ask())[0] == 503
     servers[0].answer(5)
