@@ -88,7 +88,7 @@ class ActiveSpan:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """An exception ends it as an error, whatever else was left without an end just ends."""
         if not self._ended:
-            self.end(http_response_status_code=500 if error else 200)
+            self.end(status=500 if error else 200)
 
     @property
     def traceparent(self) -> str:
@@ -96,8 +96,14 @@ class ActiveSpan:
         context = self._span.get_span_context()
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
-    def end(self, *, terms: Mapping[str, float] | None = None, **attributes: str | int) -> None:
-        """``terms``: seconds one after the other from the span's beginning; each becomes a span."""
+    def end(
+        self,
+        *,
+        status: int,
+        terms: Mapping[str, float] | None = None,
+        attributes: Mapping[str, str | int] | None = None,
+    ) -> None:
+        """``terms``: seconds one after the other from the span's beginning, each a span. ``status``: of HTTP."""
         from opentelemetry.trace import Status, StatusCode
 
         self._ended = True
@@ -106,8 +112,8 @@ class ActiveSpan:
             end = start + round(seconds * 1e9)
             self._tracing.child(name, self._span, start_nanoseconds=start, end_nanoseconds=end)
             start = end
-        for name, value in attributes.items():
-            self._span.set_attribute(name.replace("_", "."), value)
-        if int(attributes.get("http_response_status_code", 200)) >= 500:
+        for name, value in {**(attributes or {}), "http.response.status_code": status}.items():
+            self._span.set_attribute(name, value)
+        if status >= 500:
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()

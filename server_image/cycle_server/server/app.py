@@ -103,7 +103,7 @@ class Server:
                 response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
             self.metrics.requests.labels(str(response.status)).inc()
             if span and response.status != 200:
-                span.end(http_response_status_code=response.status)
+                span.end(status=response.status)
             return response
 
     async def _answer(self, http_request: web.Request, span: ActiveSpan | None) -> web.Response:
@@ -125,7 +125,7 @@ class Server:
         watch.lap("post")
         self._observe(http_request, watch)
         if span:
-            span.end(terms=watch.terms, cycle_batch_size=computed.batch_size, http_response_status_code=200)
+            span.end(status=200, terms=watch.terms, attributes={"cycle.batch.size": computed.batch_size})
         return web.Response(body=answer, content_type="application/json", headers=server_headers(watch))
 
     def _observe(self, http_request: web.Request, watch: Stopwatch) -> None:

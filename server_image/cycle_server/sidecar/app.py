@@ -111,7 +111,7 @@ class Sidecar:
                 return response
             response = self._respond(request, outcome, arrived=arrived)
             if span:
-                span.end(cycle_outcome=outcome.name, http_response_status_code=response.status)
+                span.end(status=response.status, attributes={"cycle.outcome": outcome.name})
             return response
 
     async def _outcome(self, http_request: web.Request, body: bytes, *, traceparent: str) -> Outcome:

@@ -55,7 +55,7 @@ async def test_a_request_is_a_span_and_each_term_one_below_it(receiver: Receiver
     with begun(made, "infer", {"traceparent": TRACEPARENT}) as span:
         assert span is not None
         inner = span.traceparent
-        span.end(terms={"pre": 0.001, "queue": 0.002, "compute": 0.004}, http_response_status_code=200)
+        span.end(terms={"pre": 0.001, "queue": 0.002, "compute": 0.004}, status=200)
     await asyncio.to_thread(made.close)
     assert set(receiver.spans) == {"infer", "pre", "queue", "compute"}
     assert receiver.services == {"cycle-server"}
@@ -97,7 +97,7 @@ async def test_the_sidecars_span_has_the_outcome_and_is_the_servers_parent(recei
         assert (cache.trace_id.hex(), cache.parent_span_id.hex()) == (TRACE, PARENT)
         assert seen["traceparent"] == f"00-{TRACE}-{cache.span_id.hex()}-01"
         assert seen["x-request-id"] == "seven"
-        assert attributes(cache) == {"cycle.outcome": "miss", "http.response.status.code": 200}
+        assert attributes(cache) == {"cycle.outcome": "miss", "http.response.status_code": 200}
 
 
 def test_without_an_endpoint_nothing_of_it_is_loaded() -> None:
