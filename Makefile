@@ -53,8 +53,8 @@ generate: venv ## Write crds/ and docs/reference/ from the models
 	$(BIN)/python -m cycleops.api.reference docs/reference/api.md
 
 lock: venv ## Resolve requirements/*.in anew into the lock files
-	for name in operator images dev horovod horovod-build demo-data; do \
-	  case $$name in horovod*|demo-data) alone=--no-deps;; *) alone=;; esac; \
+	for name in operator images tracing dev horovod horovod-build demo-data; do \
+	  case $$name in horovod*|demo-data) alone=--no-deps;; tracing) alone="-c requirements/images.lock";; *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done
 

@@ -31,7 +31,7 @@ def upstream(service_seconds: float) -> web.Application:
             watch.lap("compute")
         answer = {"model_name": "m", "outputs": [{"name": "label", "datatype": "BYTES", "shape": [1], "data": data}]}
         watch.lap("post")
-        return web.Response(body=to_json(answer), content_type="application/json", headers=server_headers(watch))
+        return web.Response(body=to_json(answer), content_type="application/json", headers=server_headers(watch.terms))
 
     async def ready(_request: web.Request) -> web.Response:
         return web.Response()

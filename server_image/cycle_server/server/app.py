@@ -126,7 +126,7 @@ class Server:
         self._observe(http_request, watch)
         if span:
             span.end(status=200, terms=watch.terms, attributes={"cycle.batch.size": computed.batch_size})
-        return web.Response(body=answer, content_type="application/json", headers=server_headers(watch))
+        return web.Response(body=answer, content_type="application/json", headers=server_headers(watch.terms))
 
     def _observe(self, http_request: web.Request, watch: Stopwatch) -> None:
         outcome = http_request.headers.get(CACHE_HEADER, "direct")

@@ -44,7 +44,7 @@ def server(batcher: Batcher) -> web.Application:
             model_name="m", model_version="1", request=request, labels=["a"], probability=[1.0], probabilities=[[1.0]]
         )
         watch.lap("post")
-        return web.Response(body=body, content_type="application/json", headers=server_headers(watch))
+        return web.Response(body=body, content_type="application/json", headers=server_headers(watch.terms))
 
     async def ready(_request: web.Request) -> web.Response:
         return web.Response()
