@@ -50,7 +50,9 @@ def test_the_terms_of_a_miss_add_up_over_all_hops(
     watch.lap("post")
     waited = watch.elapsed_seconds + hop
     total = waited + own
-    said = sidecar_headers(outcome="miss", total_seconds=total, waited_seconds=waited, upstream=server_headers(watch.terms))
+    said = sidecar_headers(
+        outcome="miss", total_seconds=total, waited_seconds=waited, upstream=server_headers(watch.terms)
+    )
     found = parse_timing(said["Server-Timing"])
     assert sum(found.values()) == pytest.approx(total, abs=5e-6)
     assert found["transport"] == pytest.approx(hop, abs=5e-6)
