@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from tests.cluster.settings import Settings
 
 DEBIAN = "bookworm"
 POD_SECONDS = 60
+# A shell lets what it starts in the background ignore Ctrl-C, and so would everything that the tests start.
 CALLER = """
-import time
+import signal, time
 from tests.cluster import embedded
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print(embedded.start(full=True).settings.to_json(), flush=True)
 time.sleep(600)
 """
@@ -234,16 +237,19 @@ def test_a_killed_keeper_takes_the_cluster_along_and_the_next_start_clears_up() 
         assert state is not None
         os.kill(state.keeper_pid, signal.SIGKILL)
         assert wait_until(lambda: not processes(settings), seconds=15), processes(settings)
-        caller.kill()
     with start_caller() as again:
         assert settings_of(again).slot == settings.slot
-        again.kill()
     assert wait_until(lambda: not traces(settings), seconds=30), traces(settings)
 
 
-def start_caller() -> subprocess.Popen[str]:
-    """A program that starts a cluster and waits, as a test run would."""
-    return subprocess.Popen([sys.executable, "-c", CALLER], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+@contextmanager
+def start_caller() -> Iterator[subprocess.Popen[str]]:
+    """A program that starts a cluster and waits, as a test run would; a failing test does not wait for its end."""
+    with subprocess.Popen([sys.executable, "-c", CALLER], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as caller:
+        try:
+            yield caller
+        finally:
+            caller.kill()
 
 
 def settings_of(caller: subprocess.Popen[str]) -> Settings:
