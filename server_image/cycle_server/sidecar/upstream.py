@@ -10,9 +10,6 @@ from yarl import URL
 from cycle_server.protocol.timing import ELAPSED_HEADER
 from cycle_server.tracing import FORWARDED as TRACE_HEADERS
 
-from cycle_server.protocol.timing import ELAPSED_HEADER
-from cycle_server.tracing import FORWARDED as TRACE_HEADERS
-
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 120.0  # the server sheds far earlier; this only ends what hangs
 LONGEST_ANSWER_BYTES = 32 * 1024 * 1024
