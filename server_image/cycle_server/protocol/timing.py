@@ -72,6 +72,8 @@ def sidecar_headers(
 
     Who waits for another's miss (``coalesced``) waits in a queue, whatever that other's terms are.
     """
+    if waited_seconds <= 0:
+        return hit_headers(total_seconds)
     own = max(total_seconds - waited_seconds, 0.0)
     said = "" if outcome == "coalesced" else upstream.get(HEADER, "")
     known = parse_timing(said)
