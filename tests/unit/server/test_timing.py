@@ -55,9 +55,9 @@ def test_the_terms_of_a_miss_add_up_over_all_hops(
     )
     found = parse_timing(said["Server-Timing"])
     assert sum(found.values()) == pytest.approx(total, abs=5e-6)
-    assert found["transport"] == pytest.approx(hop, abs=5e-6)
+    assert found.get("transport", 0.0) == pytest.approx(hop, abs=5e-6)
     assert int(said["X-Cycle-Elapsed-Us"]) == pytest.approx(1e6 * total, abs=2)
-    assert int(said["X-Cycle-Terms-Us"]) == pytest.approx(1e6 * sum(found[term] for term in TERMS), abs=4)
+    assert int(said["X-Cycle-Terms-Us"]) == pytest.approx(1e6 * sum(found.get(term, 0.0) for term in TERMS), abs=4)
 
 
 def test_who_waits_for_anothers_miss_waits_in_a_queue() -> None:
