@@ -154,14 +154,16 @@ def test_both_pods_answer_and_replacing_them_loses_nothing(service: Kubectl, cli
 def test_killing_a_server_pod_loses_nothing(service: Kubectl, client: httpx.Client) -> None:
     """Without a grace period: its connections break, and what was in it is asked of the other pod."""
     until_both_answer(client)
-    name = service.list("pods", "cycleops.dev/service=supersense,cycleops.dev/role=server")[0]["metadata"]["name"]
     with Load(client) as load:
         time.sleep(1)
+        _, name = load.ask()  # a pod answers with its name
         service.run("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
-        service.run("rollout", "status", "deployment/supersense-server", "--timeout=120s", timeout_seconds=130)
-        time.sleep(5)
+        deadline = time.monotonic() + 60
+        while len(load.answers) < 3 and time.monotonic() < deadline:  # until the new pod answers
+            time.sleep(0.5)
     print(f"{load.answers.total()} requests: {dict(load.answers)}")
     assert {status for status, _ in load.answers} == {200}, load.answers
+    assert len(load.answers) == 3
 
 
 def test_replacing_the_balancers_loses_nothing(service: Kubectl, client: httpx.Client) -> None:
