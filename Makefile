@@ -8,11 +8,11 @@ CLUSTER := $(BIN)/python -m tests.cluster
 PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock bench-cache \
-        bench-balancer cluster-up cluster-down images clean
+.PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
+        bench-serve bench-soak bench-cache bench-balancer bench-planner cluster-up cluster-down images clean
 
 help: ## List the commands
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 venv: $(VENV)/.stamp ## Python environment of the tools and tests (.venv)
 $(VENV)/.stamp: requirements/dev.lock wire/pyproject.toml operator/pyproject.toml
@@ -57,11 +57,17 @@ generate: venv ## Write crds/ and docs/reference/ from the models, and code from
 	$(BIN)/python -m tests.protos
 
 lock: venv ## Resolve requirements/*.in anew into the lock files
-	for name in operator images server sidecar tracing clients dev horovod horovod-build demo-data; do \
+	for name in operator images server sidecar tracing clients dev horovod horovod-build demo-data bench-serve bench-data; do \
 	  case $$name in horovod*|demo-data) alone=--no-deps;; server|sidecar|tracing|clients) alone="-c requirements/images.lock";; \
 	    *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done
+
+bench-serve: venv ## The server beside LitServe, KServe, FastAPI and the direct call (8 minutes, a quiet machine)
+	$(CLUSTER) host && $(BIN)/python -m bench.serve
+
+bench-soak: venv ## Server and sidecar under load for an hour: is their memory flat?
+	$(CLUSTER) host && $(BIN)/python -m bench.soak
 
 bench-balancer: venv ## Ways of balancing before pods with caches: hit ratio and p99; writes out/bench/balancer.json
 	PYTHONPATH=server_image $(BIN)/python -m bench.balancer
@@ -72,6 +78,8 @@ cluster-down: venv ## Stop and remove it
 	$(CLUSTER) down
 images: venv ## Build every image (only what changed)
 	$(CLUSTER) host && $(CLUSTER) images
+bench-planner: venv ## The planner's speed; writes out/bench/planner.json
+	$(BIN)/python -m bench.planner
 clean: ## Remove what the builds left in this checkout
 	rm -rf out $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

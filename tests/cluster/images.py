@@ -36,8 +36,11 @@ IMAGES = (
     Image(name="operator", dockerfile="operator/Dockerfile", parent=debian.BOOKWORM),
     Image(name="demo-data", dockerfile="examples/demo_data/Dockerfile", parent="base"),
 )
-# Built when a test asks for them by name.
-TEST_IMAGES = (Image(name="clients", dockerfile="tests/images/clients/Dockerfile", parent="server"),)
+# Built when a test or a benchmark asks for them by name.
+TEST_IMAGES = (
+    Image(name="clients", dockerfile="tests/images/clients/Dockerfile", parent="server"),
+    Image(name="bench-serve", dockerfile="images/bench-serve/Dockerfile", parent="server"),
+)
 _BY_NAME = {image.name: image for image in (*IMAGES, *TEST_IMAGES)}
 ALL_NAMES = tuple(image.name for image in IMAGES)
 TAGS_KEPT = 2

@@ -4,9 +4,11 @@ A pure library: no Kubernetes, no I/O, no clock. ``docs/concepts/planner.md`` is
 
     model         what goes in           traffic       arrivals and lengths, drawn once
     result        what comes out         service_time  a profile as quantile functions
-    planning      the door               batching, least_connections, simulate   the data path
+    planning      the door               laws          t_pre, t_compute and t_post, fitted
     prepare, search, nearest, frontier   the search    queueing      closed forms
-    evaluate      one choice, simulated  explain       the sentences
+    evaluate      one choice, simulated  outcomes      what is said of a simulation
+    simulate      the data path          simulation/   queues, balancers, arrivals: compiled loops
+    explain       the sentences
 """
 
 from cycleops.planner.model import (

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from cycleops.planner.evaluate import Choice, Evaluator, Prepared
-from cycleops.planner.model import Budget
+from cycleops.planner.model import Budget, Candidate
 from cycleops.planner.option import Option, cost_of
 from cycleops.planner.prepare import Problem, delays_seconds, rejection
 from cycleops.planner.result import NearestFeasible, Obstacle, Plan, Rejected, RejectReason
@@ -28,18 +28,22 @@ def above_capacity(problem: Problem, evaluator: Evaluator, prepared: Prepared, b
 
 def out_of_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, most: int) -> Rejected:
     delay = delays_seconds(problem, evaluator, prepared, batch_size)[0]
-    prediction = evaluator.predict(prepared, Choice(batch_size=batch_size, delay_seconds=delay, replicas=most))
+    sizing = evaluator.size(prepared, Choice(batch_size=batch_size, delay_seconds=delay, replicas=most))
     message = (
         f"with {replicas_text(most)}, the most allowed, p{problem.budget.percentile:g} is "
-        f"{prediction.sized_at_ms:.1f} ms, above {problem.budget.latency_milliseconds:g} ms (at p99: queue "
-        f"{prediction.queue.p99_ms:.1f} ms, compute {prediction.compute.p99_ms:.1f} ms)"
+        f"{sizing.sized_at_ms:.1f} ms, above {problem.budget.latency_milliseconds:g} ms (at p99: queue "
+        f"{sizing.queue_p99_ms:.1f} ms, compute {sizing.compute_p99_ms:.1f} ms)"
     )
     return rejection(prepared.candidate, batch_size, RejectReason.REPLICA_LIMIT, message)
 
 
-def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int, limit: float) -> Rejected:
-    cost = cost_of(prepared, replicas)
+def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int, best: Option) -> Rejected:
+    """``best``: what was found before. As cheap is too dear for what is less accurate."""
+    cost, limit = cost_of(prepared, replicas), best.cost_per_hour
     message = f"needs {replicas_text(replicas)} or more, {cost:g} per hour; the budget is held for {limit:g}"
+    if cost <= limit:
+        message += f", at an accuracy of {_accuracy(best.prepared)} against {_accuracy(prepared)}"
+        return rejection(prepared.candidate, batch_size, RejectReason.LESS_ACCURATE, message)
     if replicas > 1:
         message += f". With {replicas - 1} {_why_not(evaluator, prepared, batch_size, replicas - 1)}"
     return rejection(prepared.candidate, batch_size, RejectReason.COSTLIER, message)
@@ -65,11 +69,12 @@ def beaten(option: Option, best: Option) -> Rejected:
         reason, message = RejectReason.COSTLIER, f"{needs}; the plan costs {best.cost_per_hour:g}"
     elif option.rank[1] > best.rank[1]:
         reason = RejectReason.LESS_ACCURATE
-        message = f"{needs}, as cheap as the plan, but its accuracy is {_accuracy(option)} against {_accuracy(best)}"
+        accuracies = f"{_accuracy(option.prepared)} against {_accuracy(best.prepared)}"
+        message = f"{needs}, as cheap as the plan, but its accuracy is {accuracies}"
     else:
         reason = RejectReason.SLOWER
-        latency = f"{option.prediction.sized_at_ms:.1f} ms against {best.prediction.sized_at_ms:.1f} ms"
-        message = f"{needs}, as cheap and accurate as the plan, but its p{option.prediction.percentile:g} is {latency}"
+        latency = f"{option.sizing.sized_at_ms:.1f} ms against {best.sizing.sized_at_ms:.1f} ms"
+        message = f"{needs}, as cheap and accurate as the plan, but its p{option.sizing.percentile:g} is {latency}"
     return rejection(option.prepared.candidate, choice.batch_size, reason, message)
 
 
@@ -95,6 +100,11 @@ def of_plan(problem: Problem, plan: Plan) -> list[str]:
     ]
     if plan.accuracy is not None and budget.accuracy is not None:
         sentences.append(f"{budget.accuracy.metric} measured on {plan.hardware} is {plan.accuracy:.4f}.")
+    if predicted.cache_hit_ratio > 0:
+        sentences.append(
+            f"The cache is expected to answer {predicted.cache_hit_ratio:.0%} of the requests; replicas are counted "
+            f"with {problem.workload.cache_hit_ratio_lower:.0%}, the lower bound of what was measured."
+        )
     if predicted.high_ms > budget.latency_milliseconds:
         sentences.append(
             f"The band's high end, {predicted.high_ms:.1f} ms, is above the budget: this plan may break it."
@@ -113,6 +123,19 @@ def of_range(problem: Problem, longest_measured: int) -> list[str]:
     ]
 
 
+def of_evidence(candidates: Sequence[Candidate]) -> list[str]:
+    """Profiles that are stale, and those that are missing: a variant measured here and not there."""
+    sentences = [f"The profile of {one.label} is stale: {one.stale}." for one in candidates if one.stale]
+    there = {(one.profile.variant, one.hardware.name) for one in candidates}
+    variants, classes = sorted({variant for variant, _ in there}), sorted({name for _, name in there})
+    missing = [f"{v} on {name}" for v in variants for name in classes if (v, name) not in there]
+    if missing:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        sentences.append(f"Never measured, so not considered: {', '.join(missing[:_NAMED])}{more}.")
+    return sentences
+
+
+_NAMED = 8  # of what is missing
 _OBSTACLES = {
     Obstacle.NO_PROFILES: "There is no usable profile: profile the model's variants on the hardware of the spec.",
     Obstacle.ACCURACY: "No variant that was measured reaches the accuracy floor.",
@@ -139,8 +162,8 @@ def _asked(budget: Budget) -> str:
     return f"{latency}, {floor.metric} at most {floor.maximum_drop:g} below that of {floor.baseline}"
 
 
-def _accuracy(option: Option) -> str:
-    return "unknown" if option.prepared.accuracy is None else f"{option.prepared.accuracy:.4f}"
+def _accuracy(prepared: Prepared) -> str:
+    return "unknown" if prepared.accuracy is None else f"{prepared.accuracy:.4f}"
 
 
 def _rate_text(rate_per_second: float) -> str:

@@ -19,11 +19,11 @@ def points(evaluator: Evaluator, prepared: Iterable[Prepared], *, latency_millis
             batch_size=choice.batch_size,
             replicas=choice.replicas,
             cost_per_hour=cost_of(known[key], choice.replicas),
-            p99_ms=prediction.p99_ms,
+            p99_ms=sizing.p99_ms,
             accuracy=known[key].accuracy,
-            meets_budget=prediction.sized_at_ms <= latency_milliseconds,
+            meets_budget=sizing.sized_at_ms <= latency_milliseconds,
         )
-        for (key, choice), prediction in evaluator.evaluations.items()
+        for (key, choice), sizing in evaluator.evaluations.items()
         if key in known
     ]
 

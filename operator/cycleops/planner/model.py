@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cycle_wire.profile import Profile
+from cycleops.planner.simulation.rules import QUOTA_PERIOD_SECONDS
 
 
 class Algorithm(StrEnum):
@@ -21,24 +22,74 @@ def _check(condition: bool, message: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workload:
-    """What arrives. ``burstiness_cv2`` is the squared coefficient of variation of the gaps; 1 is Poisson.
+class Bursts:
+    """Arrivals of a Markov-modulated Poisson process: for ``time_share`` of the time, in bursts of ``mean_seconds`` in
+    the mean, requests come ``rate_ratio`` times as fast as else.
+    """
 
-    Input lengths are lognormal with these two quantiles, in tokens of the model. ``cache_hit_ratio_lower`` is the
-    lower bound of the share of requests that the sidecar answers; 0 when there is no evidence.
+    rate_ratio: float
+    time_share: float
+    mean_seconds: float
+
+    def __post_init__(self) -> None:
+        _check(1 < self.rate_ratio < math.inf, "rate_ratio must be above 1")
+        _check(0 < self.time_share < 1, "time_share must be between 0 and 1")
+        _check(0 < self.mean_seconds < math.inf, "mean_seconds must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """Arrivals in the rhythm of a trace: the gaps in front of its requests. The workload's rate scales it."""
+
+    gaps_seconds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check(all(0 <= gap < math.inf for gap in self.gaps_seconds), "gaps_seconds must be 0 or more")
+        _check(sum(self.gaps_seconds) > 0, "gaps_seconds must not all be 0")
+
+    @property
+    def cv2(self) -> float:
+        """Squared coefficient of variation of the gaps."""
+        mean = sum(self.gaps_seconds) / len(self.gaps_seconds)
+        return sum((gap - mean) ** 2 for gap in self.gaps_seconds) / len(self.gaps_seconds) / mean**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What arrives. ``burstiness_cv2`` is the squared coefficient of variation of independent gaps; 1 is Poisson.
+    ``rhythm`` replaces it where gaps depend on each other.
+
+    Input lengths are lognormal with these two quantiles, in tokens of the model. ``cache_hit_ratio`` is the share of
+    requests that the sidecar answers, as measured: a prediction is made for it. ``cache_hit_ratio_lower`` is the lower
+    bound of its confidence interval: replicas are counted for that. Both are 0 when there is no evidence.
     """
 
     rate_per_second: float
     input_tokens_p50: int
     input_tokens_p99: int
     burstiness_cv2: float = 1.0
+    cache_hit_ratio: float = 0.0
     cache_hit_ratio_lower: float = 0.0
+    rhythm: Bursts | Recorded | None = None
 
     def __post_init__(self) -> None:
         _check(0 < self.rate_per_second < math.inf, "rate_per_second must be above 0")
         _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
         _check(0 <= self.burstiness_cv2 < math.inf, "burstiness_cv2 must be 0 or more")
         _check(0 <= self.cache_hit_ratio_lower < 1, "cache_hit_ratio_lower must be at least 0 and below 1")
+        _check(0 <= self.cache_hit_ratio < 1, "cache_hit_ratio must be at least 0 and below 1")
+
+    @property
+    def expected_hit_ratio(self) -> float:
+        """The measured one; at least its lower bound, where only that is given."""
+        return max(self.cache_hit_ratio, self.cache_hit_ratio_lower)
+
+    @property
+    def least_cv2(self) -> float:
+        """Of the gaps, on the low side: what bounds may count on before a simulation."""
+        if isinstance(self.rhythm, Recorded):
+            return min(self.rhythm.cv2, 1.0)
+        return 1.0 if self.rhythm is not None else self.burstiness_cv2  # a modulated Poisson process is never calmer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,24 +127,40 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareOption:
-    """A HardwareClass as the planner sees it. The cost is of one replica."""
+    """A HardwareClass as the planner sees it. The cost is of one replica.
+
+    ``cpu_limit_cores`` is a quota that refills each 100 ms; None when the pods have no CPU limit.
+    """
 
     name: str
     cost_per_hour: float
     maximum_replicas: int | None = None
     threads: int = 1
+    cpu_limit_cores: float | None = None
 
     def __post_init__(self) -> None:
         _check(0 <= self.cost_per_hour < math.inf, "cost_per_hour must be 0 or more")
         _check(self.maximum_replicas is None or self.maximum_replicas >= 1, "maximum_replicas must be 1 or more")
+        _check(self.threads >= 1, "threads must be 1 or more")
+        _check(self.cpu_limit_cores is None or self.cpu_limit_cores > 0, "cpu_limit_cores must be above 0")
+
+    @property
+    def quota_seconds(self) -> float:
+        """CPU time in each period; 0 without a limit."""
+        limit = self.cpu_limit_cores
+        return 0.0 if limit is None else limit * QUOTA_PERIOD_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One variant measured on one class of hardware. Variant and hardware together must be unique in a call."""
+    """One variant measured on one class of hardware. Variant and hardware together must be unique in a call.
+
+    ``stale``: why the profile may not hold any more; a plan names it. Empty when it holds.
+    """
 
     profile: Profile
     hardware: HardwareOption
+    stale: str = ""
 
     @property
     def label(self) -> str:
@@ -136,6 +203,7 @@ class Settings:
     which no profile contains. The default is an assumption, not a measurement of your cluster.
     ``maximum_utilization``: most that the rate may be of what full batches carry. Near 1 a small error of the profile
     is a large one of the wait, and a finite simulation says nothing.
+    ``hash_load_percent``: of the mean load, what consistent hashing gives a replica at most; as in our HAProxy's.
     ``delay_share``: the one batching delay tried besides 0, as a share of the mean compute of one request.
     """
 
@@ -144,6 +212,7 @@ class Settings:
     balancer_overhead_seconds: float = 0.001
     maximum_utilization: float = 0.8
     delay_share: float = 0.5
+    hash_load_percent: int = 150
 
     def __post_init__(self) -> None:
         _check(self.requests >= 1_000, "requests must be 1,000 or more")
@@ -151,3 +220,4 @@ class Settings:
         _check(0 < self.maximum_utilization < 1, "maximum_utilization must be between 0 and 1")
         _check(self.balancer_overhead_seconds >= 0, "balancer_overhead_seconds must be 0 or more")
         _check(self.delay_share >= 0, "delay_share must be 0 or more")
+        _check(self.hash_load_percent > 100, "hash_load_percent must be above 100")

@@ -26,8 +26,8 @@ def nearest_feasible(problem: Problem, evaluator: Evaluator) -> tuple[NearestFea
     return tuple(item for item in found if item is not None)
 
 
-def _entry(dimension: Dimension, value: float, option: Option, change: str) -> NearestFeasible:
-    plan = option.plan()
+def _entry(dimension: Dimension, value: float, option: Option, evaluator: Evaluator, change: str) -> NearestFeasible:
+    plan = option.plan(evaluator)
     message = f"{change} is feasible: {describe(plan)}, {plan.cost_per_hour:g} per hour."
     return NearestFeasible(
         dimension=dimension, value=value, cost_per_hour=plan.cost_per_hour, plan=plan, message=message
@@ -40,7 +40,7 @@ def _latency(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
     slow = replace(problem, budget=replace(budget, latency_milliseconds=10.0**9))
     prepared, _ = prepare(slow)
     runnable = [one for one in prepared if screen(slow, evaluator, one) is None]
-    idle = {one.key: evaluator.idle_milliseconds(one, percentile=budget.percentile)[0] for one in runnable}
+    idle = {one.key: evaluator.idle_milliseconds(one) for one in runnable}
     best = math.inf
     for one in sorted(runnable, key=lambda one: idle[one.key]):
         if idle[one.key] < best:  # no replica is faster than an idle one
@@ -51,7 +51,7 @@ def _latency(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
     solution = solve(replace(problem, budget=replace(budget, latency_milliseconds=value)), evaluator)
     if solution.option is None:
         return None
-    return _entry(Dimension.LATENCY, value, solution.option, f"A latency budget of {value:g} ms")
+    return _entry(Dimension.LATENCY, value, solution.option, evaluator, f"A latency budget of {value:g} ms")
 
 
 def _fastest(problem: Problem, evaluator: Evaluator, prepared: Prepared) -> Iterator[float]:
@@ -60,7 +60,7 @@ def _fastest(problem: Problem, evaluator: Evaluator, prepared: Prepared) -> Iter
         if evaluator.stable_replicas(prepared, size) <= most:
             delay = delays_seconds(problem, evaluator, prepared, size)[0]
             choice = Choice(batch_size=size, delay_seconds=delay, replicas=most)
-            yield evaluator.predict(prepared, choice).sized_at_ms
+            yield evaluator.size(prepared, choice).sized_at_ms
 
 
 def _accuracy(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
@@ -73,7 +73,9 @@ def _accuracy(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
         lower = replace(problem.budget, accuracy=AccuracyFloor(metric=floor.metric, minimum=value))
         option = solve(replace(problem, budget=lower), evaluator).option
         if option is not None:
-            return _entry(Dimension.ACCURACY, value, option, f"An accuracy floor of {value:.4f} ({floor.metric})")
+            return _entry(
+                Dimension.ACCURACY, value, option, evaluator, f"An accuracy floor of {value:.4f} ({floor.metric})"
+            )
     return None
 
 
@@ -92,7 +94,7 @@ def _replicas(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
         return None
     count = option.choice.replicas
     text = f"A maximum of {replicas_text(count)} of {option.prepared.candidate.hardware.name}"
-    return _entry(Dimension.REPLICAS, float(count), option, text)
+    return _entry(Dimension.REPLICAS, float(count), option, evaluator, text)
 
 
 def _rate(problem: Problem) -> NearestFeasible | None:
@@ -103,15 +105,17 @@ def _rate(problem: Problem) -> NearestFeasible | None:
         return None
     while high / low > RATE_PRECISION:
         middle = math.sqrt(low * high)
-        option = _at_rate(problem, middle)
-        if option is None:
+        found = _at_rate(problem, middle)
+        if found is None:
             high = middle
         else:
-            low, best = middle, option
+            low, best = middle, found
     value = float(f"{low:.2g}") if float(f"{low:.2g}") <= low else float(f"{low:.3g}")
-    return _entry(Dimension.RATE, value, best, f"A rate of {value:g} requests/s")
+    return _entry(Dimension.RATE, value, *best, f"A rate of {value:g} requests/s")
 
 
-def _at_rate(problem: Problem, rate: float) -> Option | None:
+def _at_rate(problem: Problem, rate: float) -> tuple[Option, Evaluator] | None:
     changed = replace(problem, workload=replace(problem.workload, rate_per_second=rate))
-    return solve(changed, changed.evaluator()).option
+    evaluator = changed.evaluator()
+    option = solve(changed, evaluator).option
+    return None if option is None else (option, evaluator)

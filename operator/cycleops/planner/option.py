@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from cycleops.planner.evaluate import Choice, Prepared
+from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.outcomes import Sizing
 from cycleops.planner.result import Plan, Prediction
 
 
@@ -12,7 +13,7 @@ class Option:
 
     prepared: Prepared
     choice: Choice
-    prediction: Prediction
+    sizing: Sizing
 
     @property
     def cost_per_hour(self) -> float:
@@ -21,11 +22,12 @@ class Option:
     @property
     def rank(self) -> tuple[float, float, float, int, tuple[str, str]]:
         """Lower is better. The last parts only make the order total."""
-        accuracy = -1.0 if self.prepared.accuracy is None else self.prepared.accuracy
-        return self.cost_per_hour, -accuracy, self.prediction.sized_at_ms, self.choice.batch_size, self.prepared.key
+        one, latency = self.prepared, self.sizing.sized_at_ms
+        return self.cost_per_hour, one.lack_of_accuracy, latency, self.choice.batch_size, one.key
 
-    def plan(self) -> Plan:
-        return make_plan(self.prepared, self.choice, self.prediction)
+    def plan(self, evaluator: Evaluator) -> Plan:
+        """``evaluator``: the one that found it."""
+        return make_plan(self.prepared, self.choice, evaluator.predict(self.prepared, self.choice))
 
 
 def cost_of(prepared: Prepared, replicas: int) -> float:

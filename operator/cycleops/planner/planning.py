@@ -26,8 +26,9 @@ def plan(
 ) -> PlanResult:
     """The cheapest plan that holds the budget, or why there is none and what would be the nearest.
 
-    Takes time in proportion to what must be simulated (about 0.05 s per simulation): call it in a thread from an
-    event loop. Raises ValueError when two candidates have the same variant and hardware.
+    Takes time in proportion to what must be simulated (some milliseconds per simulation, and in a new process the
+    import of numba): call it in a thread from an event loop. The simulation lets other threads run. Raises ValueError
+    when two candidates have the same variant and hardware.
     """
     problem = Problem(
         workload=workload,
@@ -42,9 +43,14 @@ def plan(
     evaluator = problem.evaluator()
     solution = solve(problem, evaluator)
     if solution.option is not None:
-        chosen = solution.option.plan()
-        longest = solution.option.prepared.times.lengths[-1]
-        sentences = [*explain.of_plan(problem, chosen), *explain.of_range(problem, longest)]
+        option = solution.option
+        chosen = option.plan(evaluator)
+        longest = option.prepared.times.lengths[-1]
+        sentences = [
+            *explain.of_plan(problem, chosen),
+            *explain.of_range(problem, longest),
+            *explain.of_evidence(problem.candidates),
+        ]
         return _result(problem, evaluator, solution, chosen, None, sentences)
     return _infeasible(problem, evaluator, solution)
 
@@ -64,7 +70,10 @@ def _infeasible(problem: Problem, evaluator: Evaluator, solution: Solution) -> P
         nearest=nearest,
         obstacle=obstacle,
         baseline_accuracy=_baseline(problem),
-        sentences=tuple(explain.of_obstacle(obstacle, nearest, budget=problem.budget)),
+        sentences=(
+            *explain.of_obstacle(obstacle, nearest, budget=problem.budget),
+            *explain.of_evidence(problem.candidates),
+        ),
     )
 
 

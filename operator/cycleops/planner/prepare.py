@@ -7,7 +7,7 @@ from cycleops.planner.evaluate import Evaluator, Prepared
 from cycleops.planner.floor import judge
 from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
 from cycleops.planner.result import Rejected, RejectReason
-from cycleops.planner.service_time import IncompleteProfileError, ServiceTimes, service_times
+from cycleops.planner.service_time import IncompleteProfileError, ServiceTimes, remembered_service_times
 from cycleops.planner.traffic import length_quantile
 
 
@@ -75,7 +75,7 @@ def _prepared(problem: Problem, candidate: Candidate) -> Prepared | Rejected:
         if wanted not in (None, own):
             return rejection(candidate, None, RejectReason.NOT_PINNED, f"{wanted} is pinned, not {own}")
     try:
-        times = service_times(candidate.profile)
+        times = remembered_service_times(candidate.profile)
     except IncompleteProfileError as error:
         message = f"the profile of {candidate.label} can't be planned from: {error}"
         return rejection(candidate, None, RejectReason.NO_ROWS, message)

@@ -61,6 +61,14 @@ def wait_bound_seconds(
     return 0.5 * mean / waits * math.log(waits / beyond) if waits > beyond and mean > 0 else 0.0
 
 
+def percentile_of_misses(*, percentile: float, hit_ratio: float) -> float:
+    """Of the requests that the cache does not answer, the percentile that is the total's: hits are the fastest.
+
+    With 80 % hits, the slowest 1 % of all requests are the slowest 5 % of the misses. 0 when hits fill the percentile.
+    """
+    return max(100 - (100 - percentile) / (1 - hit_ratio), 0.0)
+
+
 def stable_replicas(
     *, rate_per_second: float, batch_seconds: float, batch_size: int, maximum_utilization: float
 ) -> int:

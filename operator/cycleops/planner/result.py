@@ -60,6 +60,8 @@ class Prediction:
     confidence interval and is what is held against the budget; ``low_ms`` to ``high_ms`` is the band with the
     profile's own residual added. ``utilization`` is the busy share of a replica; ``load`` is the rate as a share of
     what full batches would carry: what is above it is room to grow.
+    ``cache_hit_ratio``: of the requests that this is a prediction for. ``extrapolated_share``: of the inputs, those
+    that are longer than any that was measured.
     """
 
     percentile: float
@@ -77,6 +79,8 @@ class Prediction:
     utilization: float
     load: float
     mean_batch: float
+    cache_hit_ratio: float
+    extrapolated_share: float
 
 
 @dataclass(frozen=True, kw_only=True)

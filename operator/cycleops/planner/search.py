@@ -4,7 +4,7 @@ A bound starts the count of replicas, the simulation at the budget's percentile 
 then latency. Nothing is ever sized by a mean. What the bound alone rules out is told with the bound's numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cycleops.planner import explain
@@ -15,6 +15,10 @@ from cycleops.planner.result import Rejected, RejectReason
 
 # A delay fills batches. Below this busy share there is little to gain by that, and each request would wait longer.
 DELAY_PAYS_FROM = 0.5
+# Candidates on the frontier that are simulated for it alone, those that the search looked at included.
+SHOWN_VARIANTS = 12
+
+Place = tuple[tuple[str, str], int]  # of a candidate, and a batch size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +50,15 @@ def solve(problem: Problem, evaluator: Evaluator) -> Solution:
 def screen(problem: Problem, evaluator: Evaluator, prepared: Prepared) -> Rejected | None:
     """What no number of replicas can mend: caps by term, and T on an idle server."""
     budget, candidate = problem.budget, prepared.candidate
-    total, pre, post = evaluator.idle_milliseconds(prepared, percentile=budget.percentile)
-    for term, value, cap in (("pre", pre, budget.pre_milliseconds), ("post", post, budget.post_milliseconds)):
-        if cap is not None and value > cap:
-            message = (
-                f"p{budget.percentile:g} of {term} is {value:.1f} ms on {candidate.label}, above the cap {cap:g} ms"
-            )
-            return rejection(candidate, None, RejectReason.STAGE_CAP, message)
+    caps = (budget.pre_milliseconds, budget.post_milliseconds)
+    if caps != (None, None):
+        for term, value, cap in zip(("pre", "post"), evaluator.stage_milliseconds(prepared), caps, strict=True):
+            if cap is not None and value > cap:
+                message = (
+                    f"p{budget.percentile:g} of {term} is {value:.1f} ms on {candidate.label}, above the cap {cap:g} ms"
+                )
+                return rejection(candidate, None, RejectReason.STAGE_CAP, message)
+    total = evaluator.idle_milliseconds(prepared, within=budget.latency_milliseconds)
     if total > budget.latency_milliseconds:
         message = (
             f"p{budget.percentile:g} of {candidate.label} is {total:.1f} ms even on an idle server, above the "
@@ -65,20 +71,40 @@ def screen(problem: Problem, evaluator: Evaluator, prepared: Prepared) -> Reject
 def _size_all(
     problem: Problem, evaluator: Evaluator, runnable: Sequence[Prepared]
 ) -> tuple[list[Option], list[Rejected]]:
-    """Cheapest lower bound first; what costs more by its bound than what is found already isn't simulated."""
+    """Cheapest lower bound first; what by its bound can't be better than what is found already isn't simulated."""
     pairs = [(one, size) for one in runnable for size in batch_sizes(problem, one)]
     starts = {(one.key, size): first_replicas(problem, evaluator, one, size) for one, size in pairs}
-    pairs.sort(key=lambda pair: (cost_of(pair[0], starts[pair[0].key, pair[1]]), pair[0].key, pair[1]))
+    pairs.sort(key=lambda pair: _hope(pair[0], pair[1], starts[pair[0].key, pair[1]]))
     options: list[Option] = []
     rejected: list[Rejected] = []
     for one, size in pairs:
-        limit = min((option.cost_per_hour for option in options), default=None)
-        found = _size(problem, evaluator, one, size, starts[one.key, size], limit)
+        best = min(options, key=lambda option: option.rank, default=None)
+        found = _size(problem, evaluator, one, size, starts[one.key, size], best)
         if isinstance(found, Option):
             options.append(found)
         else:
             rejected.append(found)
+    best = min(options, key=lambda option: option.rank, default=None)
+    if best is not None:
+        _show_faster(evaluator, pairs, starts, best)
     return options, rejected
+
+
+def _show_faster(
+    evaluator: Evaluator, pairs: Sequence[tuple[Prepared, int]], starts: Mapping[Place, int], best: Option
+) -> None:
+    """For the frontier: what costs as much as the plan and is less accurate was passed over, but may be faster."""
+    seen = {key for key, _ in evaluator.evaluations}
+    for one, size in pairs:
+        replicas = starts[one.key, size]
+        if len(seen) < SHOWN_VARIANTS and one.key not in seen and cost_of(one, replicas) == best.cost_per_hour:
+            evaluator.size(one, Choice(batch_size=size, delay_seconds=0.0, replicas=replicas))
+            seen.add(one.key)
+
+
+def _hope(prepared: Prepared, batch_size: int, replicas: int) -> tuple[float, float, tuple[str, str], int]:
+    """The best rank that it may reach."""
+    return cost_of(prepared, replicas), prepared.lack_of_accuracy, prepared.key, batch_size
 
 
 def first_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int) -> int:
@@ -94,9 +120,9 @@ def first_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, b
 
 
 def _size(
-    problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, start: int, limit: float | None
+    problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, start: int, rival: Option | None
 ) -> Option | Rejected:
-    """``limit``: the cost above which it can't win any more.
+    """``rival``: what it must be better than.
 
     More replicas never make T longer, so when the most fail, all do; else the fewest are found by steps that double,
     then halve.
@@ -104,17 +130,17 @@ def _size(
     most = problem.replica_bounds(prepared.candidate)[1]
     if start > most:
         return explain.above_capacity(problem, evaluator, prepared, batch_size, most)
-    top = min(most, _affordable(prepared, limit, most))
-    if start > top:
-        return explain.too_dear(evaluator, prepared, batch_size, start, limit or 0.0)
+    top = _affordable(prepared, rival, most)
+    if rival is not None and start > top:
+        return explain.too_dear(evaluator, prepared, batch_size, start, rival)
     best = _hold(problem, evaluator, prepared, batch_size, start)
     if best is not None or start == top:
         failed = start
     else:
         failed, best = start, _hold(problem, evaluator, prepared, batch_size, top)
     if best is None:
-        if top < most:
-            return explain.too_dear(evaluator, prepared, batch_size, top + 1, limit or 0.0)
+        if rival is not None and top < most:
+            return explain.too_dear(evaluator, prepared, batch_size, top + 1, rival)
         return explain.out_of_replicas(problem, evaluator, prepared, batch_size, most)
     step = 1
     while best.choice.replicas - failed > 1:
@@ -124,19 +150,29 @@ def _size(
     return best
 
 
-def _affordable(prepared: Prepared, limit: float | None, most: int) -> int:
-    """Replicas that cost no more than the limit."""
+def _affordable(prepared: Prepared, rival: Option | None, most: int) -> int:
+    """Replicas, at most ``most``, that cost no more than the rival; or less, where it is the more accurate one."""
     cost = prepared.candidate.hardware.cost_per_hour
-    return most if limit is None or cost == 0 else min(most, int(limit / cost + 1e-6))
+    if rival is None:
+        return most
+    must_be_cheaper = prepared.lack_of_accuracy > rival.prepared.lack_of_accuracy
+    if cost == 0:
+        return 0 if must_be_cheaper and rival.cost_per_hour == 0 else most
+    replicas = int(rival.cost_per_hour / cost + 1e-6)
+    if must_be_cheaper and cost_of(prepared, replicas) >= rival.cost_per_hour:
+        replicas -= 1
+    return min(most, replicas)
 
 
 def _hold(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int) -> Option | None:
     """The option with the first delay that holds the budget at this number of replicas."""
     for delay in delays_seconds(problem, evaluator, prepared, batch_size):
         choice = Choice(batch_size=batch_size, delay_seconds=delay, replicas=replicas)
-        prediction = evaluator.predict(prepared, choice)
-        if prediction.sized_at_ms <= problem.budget.latency_milliseconds:
-            return Option(prepared=prepared, choice=choice, prediction=prediction)
-        if prediction.utilization < DELAY_PAYS_FROM:
+        if evaluator.hopeless(prepared, choice, latency_milliseconds=problem.budget.latency_milliseconds):
+            continue  # with a delay it may still hold: longer batches carry more
+        sizing = evaluator.size(prepared, choice)
+        if sizing.sized_at_ms <= problem.budget.latency_milliseconds:
+            return Option(prepared=prepared, choice=choice, sizing=sizing)
+        if sizing.utilization < DELAY_PAYS_FROM:
             break
     return None

@@ -2,22 +2,31 @@
 
 Every term is kept as its quantiles at LEVELS equally likely levels, because quantiles can be interpolated between
 measured rows level by level (the interpolated distribution keeps the shape of its neighbours) while histograms can't.
-Between rows the compute time is piecewise linear in sequence length and in batch size; its mean is made to never fall
-when either grows, since a fall is noise. Below the shortest measured length its time is used; above the longest, the
-last slope, and the search refuses workloads in which that would matter.
+Between rows the compute time is the fitted law (laws.py) times what was measured over it, and that ratio is piecewise
+linear in sequence length and in batch size: at a row it is what was measured, between rows it bends as the law does.
+Where the law does not fit (residual above LAW_TRUSTED_TO) the time itself is piecewise linear. The rows' means are made
+to never fall when length or batch grows, since a fall is noise. Below the shortest measured length its time is used;
+above the longest, the law goes on (or the last slope), and the search refuses workloads in which that would matter.
 """
 
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cycle_wire.profile import Histogram, Pace, Profile, ProfileRow
+from cycleops.planner.laws import ComputeLaw, fit_compute
+from cycleops.planner.simulation.rules import Table
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 LEVELS = 256
+LAW_TRUSTED_TO = 0.15  # relative residual; with a worse law its bends would do more harm than straight lines
+MAXIMUM_EXTRAPOLATION = 2  # times the longest measured length
 POOLING = 200  # samples at which a row's own shape counts as much as that of all rows
 # Below half load a server has pauses, as in the paced rows; at full load it has none. In between, a blend.
 PACED_UTILIZATION = 0.5
@@ -34,6 +43,8 @@ class ServiceTimes:
     batch_sizes: tuple[int, ...]
     lengths: tuple[int, ...]
     compute: Array  # pace, batch size, length, level
+    law: ComputeLaw | None  # None: the rows follow none
+    parameters: int
     pre: Array  # pace, length, level
     post: Array  # pace, level
     overhead: Array  # level
@@ -42,13 +53,31 @@ class ServiceTimes:
 
     def mean_compute_seconds(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
         """Mean compute of a batch, by the mean length of its inputs."""
-        means: Array = self.compute_quantiles(batch_size=batch_size, lengths=lengths, heavy=heavy).mean(axis=-1)
+        sizes = np.array([float(batch_size)])
+        ratio = self._ratio(self._over_law_mean, lengths, heavy)
+        by_size = _interpolate(ratio, np.array(self.batch_sizes, dtype=float), sizes, axis=0)
+        means: Array = by_size[0, :, 0] * self._law(sizes, lengths)[0]
         return means
 
     def compute_quantiles(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
         """Compute of a batch: [mean length of its inputs, level] in seconds."""
-        quantiles: Array = self._compute(np.array([batch_size], dtype=float), lengths, heavy)[0]
+        sizes = np.array([float(batch_size)])
+        ratio = self._ratio(self._over_law, lengths, heavy)
+        by_size = _interpolate(ratio, np.array(self.batch_sizes, dtype=float), sizes, axis=0)
+        quantiles: Array = by_size[0] * self._law(sizes, lengths)[0][:, None]
         return quantiles
+
+    def table(self, *, lengths: Array, bucket_of: Indices, maximum_batch: int, heavy: float) -> Table:
+        """For the simulation: batches of any size up to this, with ``lengths`` the mean tokens of each bucket."""
+        sizes, grid = np.arange(maximum_batch + 1, dtype=float), np.array(self.batch_sizes, dtype=float)
+        left, share = _places(sizes, grid)
+        return Table(
+            ratio=np.ascontiguousarray(self._ratio(self._over_law, lengths, heavy)),
+            law=self._law(np.maximum(sizes, 1.0), lengths),
+            left=left,
+            share=share,
+            bucket_of=bucket_of,
+        )
 
     def pre_table(self, *, lengths: Array, heavy: float) -> Array:
         """Pre of one request: [length, level] in seconds."""
@@ -57,25 +86,32 @@ class ServiceTimes:
     def post_levels(self, *, heavy: float) -> Array:
         return _blend(self.post, heavy)
 
-    def _compute(self, sizes: Array, lengths: Array, heavy: float) -> Array:
-        by_size = _interpolate(_blend(self.compute, heavy), np.array(self.batch_sizes, dtype=float), sizes, axis=0)
-        return _interpolate(by_size, np.array(self.lengths, dtype=float), lengths, axis=1)
+    @cached_property
+    def _over_law(self) -> Array:
+        """What was measured over the law: pace, batch size, length, level."""
+        sizes, lengths = np.array(self.batch_sizes, dtype=float), np.array(self.lengths, dtype=float)
+        ratio: Array = self.compute / self._law(sizes, lengths)[..., None]
+        return ratio
 
+    @cached_property
+    def _over_law_mean(self) -> Array:
+        mean: Array = self._over_law.mean(axis=-1, keepdims=True)
+        return mean
 
-class ComputeTable(dict[int, list[list[float]]]):
-    """[batch size][bucket of lengths][level] -> seconds, made for a size when it is first asked for.
+    def _ratio(self, over_law: Array, lengths: Array, heavy: float) -> Array:
+        """[measured batch size, length, level]."""
+        grid = np.array(self.lengths, dtype=float)
+        if self.law is not None:
+            lengths = np.minimum(lengths, grid[-1])  # beyond, the law alone goes on
+        return _interpolate(_blend(over_law, heavy), grid, lengths, axis=1)
 
-    Plain lists, since the simulation reads one number at a time.
-    """
-
-    def __init__(self, times: ServiceTimes, *, lengths: Array, heavy: float) -> None:
-        super().__init__()
-        self._times, self._lengths, self._heavy = times, lengths, heavy
-
-    def __missing__(self, batch_size: int) -> list[list[float]]:
-        quantiles = self._times.compute_quantiles(batch_size=batch_size, lengths=self._lengths, heavy=self._heavy)
-        self[batch_size] = quantiles.tolist()
-        return self[batch_size]
+    def _law(self, sizes: Array, lengths: Array) -> Array:
+        """[batch size, length]; 1 where the rows follow no law."""
+        if self.law is None:
+            return np.ones((len(sizes), len(lengths)))
+        longest = MAXIMUM_EXTRAPOLATION * self.lengths[-1]
+        tokens = np.clip(lengths, self.lengths[0], longest)
+        return self.law.seconds(parameters=self.parameters, batch_size=sizes[:, None], tokens=tokens[None, :])
 
 
 def service_times(profile: Profile) -> ServiceTimes:
@@ -99,16 +135,45 @@ def service_times(profile: Profile) -> ServiceTimes:
             ]
         )
     )
-    return ServiceTimes(
+    law = _law(profile, compute[0].mean(axis=-1), sizes, lengths)
+    bare = ServiceTimes(
         batch_sizes=sizes,
         lengths=lengths,
         compute=compute,
+        law=law,
+        parameters=profile.parameters,
         pre=np.array([[_quantiles(_merged(r.pre for r in _at(cells, p, n))) for n in lengths] for p in Pace]),
         post=np.array([_quantiles(_merged(r.post for n in lengths for r in _at(cells, p, n))) for p in Pace]),
         overhead=_quantiles(profile.overhead),
         cache_hit=_quantiles(profile.cache_hit),
-        residual=_residual(compute.mean(axis=-1), np.array(sizes, dtype=float), np.array(lengths, dtype=float)),
+        residual=0.0,
     )
+    sizes_axis, lengths_axis = np.array(sizes, dtype=float), np.array(lengths, dtype=float)
+    residual = _residual(bare._over_law_mean[..., 0], sizes_axis, lengths_axis)
+    return replace(bare, residual=residual)
+
+
+_REMEMBERED: dict[int, ServiceTimes] = {}
+
+
+def remembered_service_times(profile: Profile) -> ServiceTimes:
+    """As :func:`service_times`, once in the life of a profile (which never changes): planning again is then quick."""
+    known = _REMEMBERED.get(id(profile))
+    if known is None:
+        known = _REMEMBERED[id(profile)] = service_times(profile)
+        weakref.finalize(profile, _REMEMBERED.pop, id(profile), None)
+    return known
+
+
+def _law(profile: Profile, means: Array, sizes: Sequence[int], lengths: Sequence[int]) -> ComputeLaw | None:
+    """Through the means that the plan is made from; None when it misses them by too much."""
+    rows = [
+        (profile.parameters, size, length, float(means[i, j]))
+        for i, size in enumerate(sizes)
+        for j, length in enumerate(lengths)
+    ]
+    law = fit_compute(rows)
+    return law if law.residual <= LAW_TRUSTED_TO else None
 
 
 Cells = dict[tuple[Pace, int, int], ProfileRow]
@@ -182,19 +247,26 @@ def _rising_mean(compute: Array) -> Array:
 
 def _interpolate(values: Array, grid: Array, points: Array, *, axis: int) -> Array:
     """Piecewise linear along ``axis``: the first value below the grid, the last slope above it, at most to twice."""
-    points = np.clip(points, grid[0], 2 * grid[-1])
+    left, share = _places(points, grid)
     if len(grid) == 1:
-        return np.take(values, np.zeros(len(points), dtype=int), axis=axis)
-    left = np.clip(np.searchsorted(grid, points, side="right") - 1, 0, len(grid) - 2)
-    share = (points - grid[left]) / (grid[left + 1] - grid[left])
+        return np.take(values, left, axis=axis)
     share = share.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
     low, high = np.take(values, left, axis=axis), np.take(values, left + 1, axis=axis)
     result: Array = low + share * (high - low)
     return result
 
 
-def _residual(means: Array, sizes: Array, lengths: Array) -> float:
-    """What interpolation misses: each inner row predicted from its two neighbours, relative, root mean square.
+def _places(points: Array, grid: Array) -> tuple[Indices, Array]:
+    """The grid's point to the left, never the last, and how far it is from there to the next one."""
+    if len(grid) == 1:
+        return np.zeros(len(points), dtype=np.int64), np.zeros(len(points))
+    points = np.clip(points, grid[0], MAXIMUM_EXTRAPOLATION * grid[-1])
+    left = np.clip(np.searchsorted(grid, points, side="right") - 1, 0, len(grid) - 2)
+    return left, (points - grid[left]) / (grid[left + 1] - grid[left])
+
+
+def _residual(over_law: Array, sizes: Array, lengths: Array) -> float:
+    """What interpolating the rows over their law misses: each inner one from its two neighbours, root mean square.
 
     Leaving a row out doubles the grid's step there, and the error of linear interpolation goes with the step's square:
     hence the quarter.
@@ -203,7 +275,7 @@ def _residual(means: Array, sizes: Array, lengths: Array) -> float:
     for axis, grid in ((1, sizes), (2, lengths)):
         for i in range(1, len(grid) - 1):
             share = (grid[i] - grid[i - 1]) / (grid[i + 1] - grid[i - 1])
-            low, middle, high = (np.take(means, j, axis=axis) for j in (i - 1, i, i + 1))
+            low, middle, high = (np.take(over_law, j, axis=axis) for j in (i - 1, i, i + 1))
             misses += ((low + share * (high - low)) / middle - 1.0).ravel().tolist()
     return float(np.sqrt(np.mean(np.square(misses)))) / 4 if misses else 0.0
 

@@ -5,14 +5,15 @@ candidates is theirs and not the dice's, and so that a plan depends on nothing b
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cycleops.planner.model import Workload
+from cycleops.planner.model import Bursts, Recorded, Workload
 from cycleops.planner.service_time import LEVELS
+from cycleops.planner.simulation.arrivals import burst_gaps, gamma_gaps, recorded_gaps
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -28,7 +29,7 @@ class Draws:
     bucket: Indices  # of that length
     bucket_lengths: Array  # mean tokens of each bucket, rising
     bucket_of: Indices  # of any length up to the longest: also of the mean length of a batch
-    hit: NDArray[np.bool_]
+    cache_luck: Array  # uniform; a request below the hit ratio is a hit
     dispatcher: Indices
     spread: Array  # uniform, for consistent hashing
     pre: Indices
@@ -41,14 +42,20 @@ class Draws:
     def count(self) -> int:
         return len(self.gaps)
 
+    def first(self, count: int) -> "Draws":
+        """Only so many requests."""
+        whole = ("bucket_lengths", "bucket_of")
+        names = [one.name for one in fields(self) if one.name not in whole]
+        return replace(self, **{name: getattr(self, name)[:count] for name in names})
+
 
 def draw(*, workload: Workload, requests: int, dispatchers: int, seed: int) -> Draws:
     """Each kind of number has its own stream, so that changing one input leaves the others' numbers as they are."""
     streams = iter(np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(10))
-    gaps = _gaps(next(streams), requests, workload.burstiness_cv2)
+    gaps = _gaps(next(streams), requests, workload)
     lengths = _lengths(next(streams), requests, workload)
     bucket_of, bucket_lengths = _buckets(lengths)
-    hit = next(streams).random(requests) < workload.cache_hit_ratio_lower
+    cache_luck = next(streams).random(requests)
     dispatcher = next(streams).integers(0, dispatchers, requests)
     spread = next(streams).random(requests)
     levels = [stream.integers(0, LEVELS, requests) for stream in streams]
@@ -58,7 +65,7 @@ def draw(*, workload: Workload, requests: int, dispatchers: int, seed: int) -> D
         bucket=bucket_of[lengths],
         bucket_lengths=bucket_lengths,
         bucket_of=bucket_of,
-        hit=hit,
+        cache_luck=cache_luck,
         dispatcher=dispatcher,
         spread=spread,
         pre=levels[0],
@@ -69,13 +76,19 @@ def draw(*, workload: Workload, requests: int, dispatchers: int, seed: int) -> D
     )
 
 
-def _gaps(stream: np.random.Generator, requests: int, cv2: float) -> Array:
-    """Gamma with this squared coefficient of variation: 1 is exponential, 0 is a metronome."""
-    if cv2 == 0:
-        return np.ones(requests)
-    gaps = stream.standard_gamma(1 / cv2, requests) * cv2
-    scaled: Array = gaps / gaps.mean()  # the drawn rate is then exactly the declared one
-    return scaled
+def _gaps(stream: np.random.Generator, requests: int, workload: Workload) -> Array:
+    rhythm = workload.rhythm
+    if isinstance(rhythm, Recorded):
+        return recorded_gaps(gaps=rhythm.gaps_seconds, count=requests)
+    if isinstance(rhythm, Bursts):
+        return burst_gaps(
+            stream=stream,
+            count=requests,
+            rate_ratio=rhythm.rate_ratio,
+            burst_share=rhythm.time_share,
+            burst_requests=rhythm.mean_seconds * workload.rate_per_second,
+        )
+    return gamma_gaps(stream=stream, count=requests, cv2=workload.burstiness_cv2)
 
 
 def _sigma(workload: Workload) -> float:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 
 from cycleops.api.cycleservice import Budget, CycleServiceSpec, PlanningMode
 from cycleops.api.hardwareclass import HardwareClassSpec
+from cycleops.api.hashes import hardware_class_hash
 from cycleops.planner import model
 from cycleops.planner.planning import plan
 from cycleops.planner.result import PlanResult
 from cycleops.service.evidence import Evidence
-from cycleops.service.quantities import threads_of
+from cycleops.service.quantities import cpu_limit_of, threads_of
 
 
 def ask(
@@ -66,8 +67,11 @@ def _candidates(evidence: Evidence, classes: Mapping[str, HardwareClassSpec]) ->
             cost_per_hour=float(classes[name].cost_per_hour),
             maximum_replicas=classes[name].maximum_replicas,
             threads=threads_of(classes[name]),
+            cpu_limit_cores=cpu_limit_of(classes[name]),
         )
-        yield model.Candidate(profile=profile.spec, hardware=option)
+        changed = profile.spec.hardware_class_hash != hardware_class_hash(classes[name])
+        stale = f"HardwareClass {name} changed since it was measured" if changed else ""
+        yield model.Candidate(profile=profile.spec, hardware=option, stale=stale)
 
 
 def _pinned(spec: CycleServiceSpec) -> model.Pinned | None:

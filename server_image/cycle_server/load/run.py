@@ -69,7 +69,7 @@ class Run:
         lengths = []
         async with asyncio.TaskGroup() as tasks:
             for arrival, rank in zip(arrivals, ranks, strict=False):
-                await _until(start + arrival)
+                await until(start + arrival)
                 tasks.create_task(self._send(session, self._population.bodies[rank], intended=start + arrival))
                 lengths.append(self._population.lengths[rank])
                 if time.perf_counter() > next_progress:
@@ -106,7 +106,8 @@ class Run:
         print(f"{seconds:5.0f} s  {requests} requests, {errors} errors, p50 {p50:.1f} ms, p99 {p99:.1f} ms", flush=True)
 
 
-async def _until(moment: float) -> None:
+async def until(moment: float) -> None:
+    """Returns at ``moment`` of time.perf_counter(), to a few microseconds; the end of the wait is polled."""
     coarse = moment - time.perf_counter() - POLL_SECONDS
     if coarse > 0:
         await asyncio.sleep(coarse)

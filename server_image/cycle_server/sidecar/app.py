@@ -16,7 +16,7 @@ from cycle_server.server.metrics import exposition
 from cycle_server.sidecar.front import IDLE_SECONDS, Front
 from cycle_server.sidecar.metrics import SidecarMetrics
 from cycle_server.sidecar.responder import Asked, Responder
-from cycle_server.sidecar.upstream import FORWARDED_HEADERS, Upstream, returned_headers
+from cycle_server.sidecar.upstream import FORWARDED_HEADERS, PASSED_ON_HEADERS, Upstream, returned_headers
 from cycle_server.tracing import tracing
 from cycle_wire.serving import SidecarConfig
 
@@ -123,7 +123,7 @@ class Sidecar:
         with self._drain:
             try:
                 body = await request.read() if request.can_read_body else None
-                headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
+                headers = {name: request.headers[name] for name in PASSED_ON_HEADERS if name in request.headers}
                 async with self._upstream.stream(
                     request.method, request.raw_path, body=body, headers=headers
                 ) as answer:

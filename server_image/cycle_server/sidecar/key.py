@@ -61,4 +61,4 @@ def takes_an_id(body: bytes) -> bool:
 
 def without_id(request: v2.InferRequest) -> bytes:
     """The request as it goes to the server, so that its answer fits every requester."""
-    return request.model_dump_json(exclude={"id"}).encode()
+    return request.model_dump_json(exclude={"id"}, exclude_unset=True).encode()

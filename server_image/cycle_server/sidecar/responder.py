@@ -13,7 +13,7 @@ from aiohttp import ClientError
 from pydantic_core import to_json
 
 from cycle_server.protocol import v2
-from cycle_server.protocol.timing import hit_headers, sidecar_headers
+from cycle_server.protocol.timing import sidecar_headers
 from cycle_server.server.metrics import observe
 from cycle_server.sidecar.cache import AnswerCache, Kept, Known, KnownRequests
 from cycle_server.sidecar.flight import Flights
@@ -115,58 +115,44 @@ class Responder:
         kept = self.cache.get(known.key) if known is not None else None
         if known is None or kept is None:
             return None
-        body = with_id(kept.body, known.request_id)
-        seconds = time.perf_counter() - arrived
-        self._hits.inc()
-        self._answer_bytes["hit"].inc(len(body))
-        self._request_seconds["hit"].observe(seconds)
-        self._cache_seconds["hit"].observe(seconds)
-        return Reply(
-            200,
-            body,
-            {
-                "Content-Type": "application/json",
-                **hit_headers(seconds),
-                CACHE_HEADER: "hit",
-                "Age": str(int(self.cache.age_seconds(kept))),
-            },
-        )
+        answer = Answer(status=200, body=with_id(kept.body, known.request_id), headers=JSON_HEADERS)
+        return self._said(asked, _Outcome("hit", answer, age_seconds=self.cache.age_seconds(kept)), arrived=arrived)
 
     async def reply(self, asked: Asked) -> Reply:
         """A server that can't be reached is a 503."""
+        arrived = time.perf_counter()
         with begun(self._tracing, "cache", asked.headers) as span:
             traced = replace(asked, traceparent=span.traceparent) if span else asked
-            outcome, reply = await self._timed(traced)
+            outcome = await self._outcome(traced)
+            reply = self._said(asked, outcome, arrived=arrived)
             if span:
-                span.end(status=reply.status, attributes={"cycle.outcome": outcome})
+                span.end(status=reply.status, attributes={"cycle.outcome": outcome.name})
             return reply
 
-    async def _timed(self, asked: Asked) -> tuple[str, Reply]:
-        arrived = time.perf_counter()
-        outcome = await self._outcome(asked)
-        answer = outcome.answer
+    def _said(self, asked: Asked, outcome: _Outcome, *, arrived: float) -> Reply:
+        """Counts it, and says in its headers where it came from and how long that took."""
+        name, answer = outcome.name, outcome.answer
         total = time.perf_counter() - arrived
         own = max(total - outcome.upstream_seconds, 0.0)
-        self._metrics.requests.labels(outcome.name, str(answer.status)).inc()
-        self._answer_bytes[outcome.name].inc(len(answer.body))
+        self._answer_bytes[name].inc(len(answer.body))
+        if name == "hit":
+            self._hits.inc()
+        else:
+            self._metrics.requests.labels(name, str(answer.status)).inc()
         if answer.status == 200:
-            trace = asked.headers.get(TRACE_HEADER, "")
-            observe(self._request_seconds[outcome.name], total, traceparent=trace)
-            self._cache_seconds[outcome.name].observe(own)
+            observe(self._request_seconds[name], total, traceparent=asked.headers.get(TRACE_HEADER, ""))
+            self._cache_seconds[name].observe(own)
         timing = sidecar_headers(
-            outcome=outcome.name,
-            total_seconds=total,
-            waited_seconds=outcome.upstream_seconds,
-            upstream=answer.headers,
+            outcome=name, total_seconds=total, waited_seconds=outcome.upstream_seconds, upstream=answer.headers
         )
         headers = {
             **answer.headers,
             **timing,
-            CACHE_HEADER: outcome.name,
+            CACHE_HEADER: name,
         }
         if outcome.age_seconds is not None:
             headers["Age"] = str(int(outcome.age_seconds))
-        return outcome.name, Reply(answer.status, answer.body, headers)
+        return Reply(answer.status, answer.body, headers)
 
     async def _outcome(self, asked: Asked) -> _Outcome:
         control = directives(asked.headers)

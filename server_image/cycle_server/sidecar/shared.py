@@ -179,7 +179,10 @@ class SharedCache:
 
 
 async def _closed(redis: Redis) -> None:
+    """Its idle connections only: redis-py fails with AttributeError where one is closed under a command's hands, and
+    those commands end by their own time-out.
+    """
     try:
-        await redis.aclose()
+        await redis.connection_pool.disconnect(inuse_connections=False)
     except _FAILURES as error:
         logger.debug("while closing: %s", type(error).__name__)

@@ -13,15 +13,17 @@ from cycle_server.tracing import FORWARDED as TRACE_HEADERS
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 120.0  # the server sheds far earlier; this only ends what hangs
 LONGEST_ANSWER_BYTES = 32 * 1024 * 1024
-# Not Content-Encoding: aiohttp has decoded the body.
+# Of requests to infer. What the answer depends on must be in the key (the tenant is) or bypass the cache (the binary
+# extension does). Not Content-Encoding: aiohttp has decoded the body.
 FORWARDED_HEADERS = (
     "Content-Type",
-    "Accept",
     "X-Cycle-Deadline-Ms",
     "X-Cycle-Tenant",
+    "X-Cycle-Priority",
     "Inference-Header-Content-Length",
     *TRACE_HEADERS,
 )
+PASSED_ON_HEADERS = (*FORWARDED_HEADERS, "Accept")  # of all other requests, whose answers are never kept
 RETURNED_HEADERS = (
     "Content-Type",
     "Retry-After",

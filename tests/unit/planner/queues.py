@@ -8,20 +8,28 @@ from numpy.typing import NDArray
 from cycleops.planner.model import Algorithm, Workload
 from cycleops.planner.service_time import LEVELS
 from cycleops.planner.simulate import Outcome, Shape, Station, simulate
+from cycleops.planner.simulation.rules import Table, table_of
 from cycleops.planner.traffic import Draws, draw
 
 Array = NDArray[np.float64]
 NOTHING = np.zeros(LEVELS)
 
 
-def exponential_levels(mean_seconds: float) -> Array:
-    """The mean of an exponential variable within each of LEVELS equally likely parts."""
-    edges = np.arange(LEVELS + 1) / LEVELS
+def exponential_levels(mean_seconds: float, *, levels: int = LEVELS) -> Array:
+    """The mean of an exponential variable within each of so many equally likely parts."""
+    edges = np.arange(levels + 1) / levels
     left = 1 - edges
     # Integral of -log(1 - u) from 0 to u is (1 - u) log(1 - u) + u.
     integral = np.where(left > 0, left * np.log(np.where(left > 0, left, 1)), 0) + edges
-    means: Array = np.diff(integral) * LEVELS * mean_seconds
+    means: Array = np.diff(integral) * levels * mean_seconds
     return means
+
+
+def table(service: Array | Callable[[int], Array], *, maximum_batch: int) -> Table:
+    """``service``: levels of one request's time, or a function from batch size to levels."""
+    of_size = service if callable(service) else lambda _size: service
+    levels = np.array([of_size(max(size, 1)) for size in range(maximum_batch + 1)])
+    return table_of(levels[:, None, :], np.zeros(9, dtype=np.int64))
 
 
 def draws(*, requests: int, cv2: float = 1.0, dispatchers: int = 1, seed: int = 1) -> Draws:
@@ -42,11 +50,8 @@ def run(
     cv2: float = 1.0,
     seed: int = 1,
 ) -> Outcome:
-    """``service``: levels of one request's time, or a function from batch size to levels."""
-    of_size = service if callable(service) else lambda _size: service
-    compute = {size: [of_size(size).tolist()] for size in range(1, maximum_batch + 1)}
     station = Station(
-        compute=compute,
+        compute=table(service, maximum_batch=maximum_batch),
         pre=NOTHING[None, :],
         post=NOTHING,
         overhead=NOTHING,

@@ -3,20 +3,22 @@
 import numpy as np
 import pytest
 
-from cycleops.planner.batching import Lengths, Served, serve
+from cycleops.planner.simulation.queues import Served, serve_batches
+from cycleops.planner.simulation.rules import Rules, table_of
 
-TABLE = {size: [[float(size)], [10.0 * size]] for size in range(1, 9)}  # short inputs, long inputs
+TABLE = table_of(  # a batch of n takes n seconds with short inputs, 10 n with long ones (10 tokens or more)
+    np.array([[[float(size)], [10.0 * size]] for size in range(9)]), np.array([0] * 10 + [1] * 91)
+)
 
 
 def served(ready: list[float], *, maximum_batch: int, delay: float = 0.0, tokens: list[int] | None = None) -> Served:
     lengths = np.array(tokens or [1] * len(ready))
-    return serve(
+    return serve_batches(
         ready=np.array(ready),
-        lengths=Lengths(tokens=lengths, bucket=(lengths >= 10).astype(int), bucket_of=np.array([0] * 10 + [1] * 91)),
+        tokens=lengths,
         level=np.zeros(len(ready), dtype=int),
         table=TABLE,
-        maximum_batch=maximum_batch,
-        delay_seconds=delay,
+        rules=Rules(maximum_batch=maximum_batch, delay_seconds=delay),
     )
 
 

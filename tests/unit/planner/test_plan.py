@@ -199,6 +199,15 @@ def test_missing_evidence_is_named() -> None:
     assert ask([]).obstacle is Obstacle.NO_PROFILES
 
 
+def test_stale_and_missing_profiles_are_named() -> None:
+    stale = replace(candidate("bf16", hardware="edge"), stale="HardwareClass edge changed since it was measured")
+    sentences = ask([*four_variants(), stale]).sentences
+    assert "The profile of bf16 on edge is stale: HardwareClass edge changed since it was measured." in sentences
+    missing = [text for text in sentences if text.startswith("Never measured")]
+    assert missing == ["Never measured, so not considered: fp32 on edge, int8 on edge, pruned30-int8 on edge."]
+    assert not [text for text in ask().sentences if "measured, so not" in text or "stale" in text]
+
+
 def test_a_stage_cap_that_nobody_meets() -> None:
     result = ask(budget=replace(BUDGET, post_milliseconds=0.05))
     assert not result.feasible

@@ -118,7 +118,7 @@ def test_a_plan_holds_its_budget_and_its_limits(problem: Problem) -> None:
     option = best(problem)
     if option is None:
         return
-    assert option.prediction.sized_at_ms <= problem.budget.latency_milliseconds
+    assert option.sizing.sized_at_ms <= problem.budget.latency_milliseconds
     assert 1 <= option.choice.replicas <= problem.limits.maximum_replicas
     floor = problem.budget.accuracy
     assert floor is None or floor.minimum is None or (option.prepared.accuracy or 0) >= floor.minimum

@@ -1,0 +1,1 @@
+"""The server and its sidecar under an even load for a long time: is their memory flat?"""

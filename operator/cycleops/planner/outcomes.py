@@ -1,0 +1,84 @@
+"""From a simulation's outcome to what is said of it: percentiles, their intervals, the band of errors."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cycleops.planner.result import Prediction, Term
+from cycleops.planner.simulate import Outcome
+from cycleops.planner.simulation import intervals
+
+Array = NDArray[np.float64]
+HISTOGRAM_ERROR = 0.01  # cycle_wire.profile: a bucket's middle is within 1 % of what is in it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizing:
+    """What the search compares choices by, in milliseconds; the whole prediction is made for those that it shows."""
+
+    percentile: float
+    sized_at_ms: float
+    p99_ms: float
+    queue_p99_ms: float
+    compute_p99_ms: float
+    utilization: float
+    largest_batch: int
+
+
+def quantile(values: Array, share: float) -> float:
+    """0 when there is nothing."""
+    return float(intervals.quantiles(values, share)[0])
+
+
+def _term(seconds: Array) -> Term:
+    p50, p99 = (1000 * float(value) for value in intervals.quantiles(seconds, 0.5, 0.99))
+    return Term(mean_ms=1000 * float(seconds.mean()) if len(seconds) else 0.0, p50_ms=p50, p99_ms=p99)
+
+
+def sizing_of(outcome: Outcome, *, percentile: float) -> Sizing:
+    estimate = intervals.quantile(outcome.total, share=percentile / 100)
+    return Sizing(
+        percentile=percentile,
+        sized_at_ms=1000 * (estimate.value + estimate.half_width),
+        p99_ms=1000 * quantile(outcome.total, 0.99),
+        queue_p99_ms=1000 * quantile(outcome.queue, 0.99),
+        compute_p99_ms=1000 * quantile(outcome.compute, 0.99),
+        utilization=outcome.utilization,
+        largest_batch=outcome.largest_batch,
+    )
+
+
+def prediction_of(
+    outcome: Outcome,
+    *,
+    percentile: float,
+    residual: float,
+    load: float,
+    hit_ratio: float,
+    extrapolated_share: float,
+) -> Prediction:
+    estimate = intervals.quantile(outcome.total, share=percentile / 100)
+    latency, half_width = 1000 * estimate.value, 1000 * estimate.half_width
+    total, compute = _term(outcome.total), _term(outcome.compute)
+    band = math.hypot(half_width, residual * min(compute.p99_ms, latency), HISTOGRAM_ERROR * latency)
+    return Prediction(
+        percentile=percentile,
+        latency_ms=latency,
+        sized_at_ms=latency + half_width,
+        low_ms=max(latency - band, 0.0),
+        high_ms=latency + band,
+        p50_ms=total.p50_ms,
+        p99_ms=total.p99_ms,
+        pre=_term(outcome.pre),
+        queue=_term(outcome.queue),
+        compute=compute,
+        post=_term(outcome.post),
+        overhead=_term(outcome.overhead),
+        utilization=outcome.utilization,
+        load=load,
+        mean_batch=outcome.mean_batch,
+        cache_hit_ratio=hit_ratio,
+        extrapolated_share=extrapolated_share,
+    )

@@ -1,0 +1,252 @@
+"""Replicas behind balancers that look at their connections: what one request does depends on what has finished.
+
+So all replicas run together, event by event: a batch starts, or an answer leaves.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cycleops.planner.simulation.compiled import compiled, inlined
+from cycleops.planner.simulation.kernels import batch_seconds, hash_slots, ring_place
+from cycleops.planner.simulation.quota import end_under_quota
+from cycleops.planner.simulation.rules import RING_POINTS, Requests, Ring, Rules, Table
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+_NONE = -1
+_OPEN, _TURN, BATCHES, LARGEST = 0, 1, 2, 3  # places in State.counts
+
+
+class State(NamedTuple):
+    """All that changes: by request, by replica, by dispatcher, and sums."""
+
+    start: Array
+    compute: Array
+    chosen: Indices
+    following: Indices  # in the replica's list
+    before: Indices
+    head: Indices
+    tail: Indices
+    waiting: Indices
+    free: Array
+    scheduled: Array  # the next batch's start
+    bucket: Array  # of the CPU limit
+    connections: Indices  # [dispatcher, replica]
+    turn: Indices  # [dispatcher, replica]: when that number last changed
+    served: Indices
+    answers: Array  # a heap of when the open answers leave
+    answered: Indices
+    counts: Indices
+    busy: Array
+
+
+@inlined
+def push(times: Array, items: Indices, size: int, time: float, item: int) -> int:
+    """Into a heap by time; the new size."""
+    place = size
+    while place > 0:
+        parent = (place - 1) // 2
+        if times[parent] <= time:
+            break
+        times[place], items[place] = times[parent], items[parent]
+        place = parent
+    times[place], items[place] = time, item
+    return size + 1
+
+
+@inlined
+def pop(times: Array, items: Indices, size: int) -> int:
+    """The first is dropped; the new size."""
+    size -= 1
+    time, item, place = times[size], items[size], 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and times[child + 1] < times[child]:
+            child += 1
+        if times[child] >= time:
+            break
+        times[place], items[place] = times[child], items[child]
+        place = child
+    times[place], items[place] = time, item
+    return size
+
+
+@inlined
+def enqueue(
+    request: int, replica: int, ready: Array, head: Indices, tail: Indices, following: Indices, before: Indices
+) -> None:
+    """Into the replica's list, which is in order of readiness; nearly always at its end."""
+    place = tail[replica]
+    while place != _NONE and ready[place] > ready[request]:
+        place = before[place]
+    behind = head[replica] if place == _NONE else following[place]
+    before[request], following[request] = place, behind
+    if place == _NONE:
+        head[replica] = request
+    else:
+        following[place] = request
+    if behind == _NONE:
+        tail[replica] = request
+    else:
+        before[behind] = request
+
+
+@inlined
+def next_start(first: int, waiting: int, free: float, ready: Array, following: Indices, rules: Rules) -> float:
+    """When the replica's next batch starts if nothing else arrives."""
+    if first == _NONE:
+        return np.inf
+    start: float = max(ready[first], free)
+    if rules.delay_seconds == 0.0 or rules.maximum_batch == 1:
+        return start
+    deadline: float = ready[first] + rules.delay_seconds
+    if waiting >= rules.maximum_batch:
+        last = first
+        for _ in range(rules.maximum_batch - 1):
+            last = following[last]
+        deadline = min(deadline, ready[last])
+    return max(start, deadline)
+
+
+@inlined
+def least_connected(connections: Indices, turn: Indices) -> int:
+    """Fewest connections; of equals, the one that has had so many for the longest time, as in HAProxy."""
+    chosen = 0
+    for replica in range(1, len(connections)):
+        if connections[replica] < connections[chosen] or (
+            connections[replica] == connections[chosen] and turn[replica] < turn[chosen]
+        ):
+            chosen = replica
+    return chosen
+
+
+@inlined
+def hashed(spread: float, connections: Indices, served: int, load_percent: int, ring: Ring) -> int:
+    """The nearest point's replica, or the first after it on the ring that may take one more."""
+    replicas, place = len(connections), ring_place(ring.position, ring.owner, spread)
+    while True:
+        replica = ring.owner[place]
+        if connections[replica] < hash_slots(replica, replicas, served, load_percent, RING_POINTS):
+            return replica  # type: ignore[no-any-return]
+        place = (place + 1) % len(ring.owner)
+
+
+def new_state(count: int, replicas: int, dispatchers: int) -> State:
+    """Nobody waits and every replica is free."""
+    return State(
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count, dtype=np.int64),
+        np.full(count, _NONE),
+        np.full(count, _NONE),
+        np.full(replicas, _NONE),
+        np.full(replicas, _NONE),
+        np.zeros(replicas, dtype=np.int64),
+        np.zeros(replicas),
+        np.full(replicas, np.inf),
+        np.full((replicas, 2), -1.0),
+        np.zeros((dispatchers, replicas), dtype=np.int64),
+        np.zeros((dispatchers, replicas), dtype=np.int64),
+        np.zeros(dispatchers, dtype=np.int64),
+        np.empty(count + 1),
+        np.empty(count + 1, dtype=np.int64),
+        np.zeros(4, dtype=np.int64),
+        np.zeros(1),
+    )
+
+
+@inlined
+def answer_leaves_later(state: State, request: int, time: float) -> None:
+    state.counts[_OPEN] = push(state.answers, state.answered, state.counts[_OPEN], time, request)
+
+
+@inlined
+def count_connection(state: State, dispatcher: int, replica: int, change: int) -> None:
+    state.connections[dispatcher, replica] += change
+    state.served[dispatcher] += change
+    state.counts[_TURN] += 1
+    state.turn[dispatcher, replica] = state.counts[_TURN]
+
+
+@inlined
+def start_batch(state: State, replica: int, requests: Requests, table: Table, rules: Rules) -> None:
+    now, first = state.scheduled[replica], state.head[replica]
+    request, size, tokens, beside = first, 0, 0, 0.0
+    while request != _NONE and size < rules.maximum_batch and requests.ready[request] <= now:
+        tokens += requests.tokens[request]
+        beside += requests.beside_seconds[request]
+        size += 1
+        request = state.following[request]
+    seconds = batch_seconds(table, size, tokens, requests.level[first])
+    if rules.quota_seconds > 0.0:
+        bucket = state.bucket[replica]
+        seconds = end_under_quota(now, seconds, beside, rules.quota_seconds, rules.threads, bucket) - now
+    request = first
+    for _ in range(size):
+        state.start[request], state.compute[request] = now, seconds
+        answer_leaves_later(state, request, now + seconds + requests.after[request])
+        request = state.following[request]
+    state.head[replica] = request
+    if request == _NONE:
+        state.tail[replica] = _NONE
+    else:
+        state.before[request] = _NONE
+    state.waiting[replica] -= size
+    state.free[replica] = now + seconds
+    state.busy[0] += seconds
+    state.counts[BATCHES] += 1
+    state.counts[LARGEST] = max(state.counts[LARGEST], size)
+    schedule(state, replica, requests, rules)
+
+
+@inlined
+def schedule(state: State, replica: int, requests: Requests, rules: Rules) -> None:
+    first, waiting, free = state.head[replica], state.waiting[replica], state.free[replica]
+    state.scheduled[replica] = next_start(first, waiting, free, requests.ready, state.following, rules)
+
+
+@inlined
+def dispatch(state: State, request: int, requests: Requests, rules: Rules, ring: Ring, load_percent: int) -> None:
+    dispatcher = requests.dispatcher[request]
+    connections = state.connections[dispatcher]
+    if load_percent > 0:
+        replica = hashed(requests.spread[request], connections, state.served[dispatcher], load_percent, ring)
+    else:
+        replica = least_connected(connections, state.turn[dispatcher])
+    state.chosen[request] = replica
+    count_connection(state, dispatcher, replica, 1)
+    if requests.queued[request]:
+        enqueue(request, replica, requests.ready, state.head, state.tail, state.following, state.before)
+        state.waiting[replica] += 1
+        schedule(state, replica, requests, rules)
+    else:
+        answer_leaves_later(state, request, requests.ready[request] + requests.after[request])
+
+
+@compiled
+def run_together(state: State, requests: Requests, table: Table, rules: Rules, ring: Ring, load_percent: int) -> None:
+    """From a new state to one in which all is answered.
+
+    ``load_percent``: 0 for least connections; else consistent hashing with this bound.
+    """
+    count, arriving = len(requests.arrival), 0
+    while True:
+        replica = int(np.argmin(state.scheduled))
+        batch_at = state.scheduled[replica]
+        answer_at = state.answers[0] if state.counts[_OPEN] > 0 else np.inf
+        arrives_at = requests.arrival[arriving] if arriving < count else np.inf
+        if batch_at <= arrives_at and batch_at <= answer_at:
+            if batch_at == np.inf:
+                break
+            start_batch(state, replica, requests, table, rules)
+        elif answer_at <= arrives_at:
+            request = state.answered[0]
+            state.counts[_OPEN] = pop(state.answers, state.answered, state.counts[_OPEN])
+            count_connection(state, requests.dispatcher[request], state.chosen[request], -1)
+        else:
+            dispatch(state, arriving, requests, rules, ring, load_percent)
+            arriving += 1

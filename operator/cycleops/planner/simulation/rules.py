@@ -1,0 +1,75 @@
+"""What the compiled loops take. NamedTuples, since those are what numba knows; arrays are C-contiguous.
+
+Times are seconds of one simulated clock.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+QUOTA_PERIOD_SECONDS = 0.1  # cpu.cfs_period_us, as Kubernetes sets it
+RING_POINTS = 16  # of one server of weight 1 in HAProxy's consistent hash
+
+
+class Table(NamedTuple):
+    """Seconds that a batch computes, by its size, the bucket of its mean length, and a level of luck.
+
+    ``law[size, bucket] * (ratio[left, bucket, level] * (1 - share) + ratio[left + 1, ...] * share)``, with ``left`` and
+    ``share`` by size: a law times what was measured over it, between the measured sizes linearly.
+    """
+
+    ratio: Array  # [measured size, bucket, level]
+    law: Array  # [size, bucket]; row 0 is not used
+    left: Indices  # [size]
+    share: Array  # [size]
+    bucket_of: Indices  # [tokens] -> bucket
+
+
+class Rules(NamedTuple):
+    """Of one replica. A batch closes when the compute thread is free and it is full or its oldest has waited.
+
+    ``quota_seconds``: CPU time in each QUOTA_PERIOD_SECONDS that a CPU limit leaves, 0 for none; computing takes
+    ``threads`` CPU seconds a second of it.
+    """
+
+    maximum_batch: int
+    delay_seconds: float
+    quota_seconds: float = 0.0
+    threads: float = 1.0
+
+
+class Requests(NamedTuple):
+    """Arrays with one entry per request, in order of arrival. ``level`` is the luck of a batch that this one leads."""
+
+    arrival: Array
+    ready: Array  # tokenized, at the queue
+    after: Array  # from the end of compute (or from ready, if not queued) to the answer
+    queued: NDArray[np.bool_]  # False: the cache answers
+    tokens: Indices
+    level: Indices
+    beside_seconds: Array  # CPU time that pre, post and the sidecar take of the quota
+    dispatcher: Indices  # the balancer that it comes through
+    spread: Array  # 0 to 1: its place on the ring of consistent hashing
+
+
+class Ring(NamedTuple):
+    """Points of consistent hashing in rising order, and the replica that each belongs to."""
+
+    position: Array
+    owner: Indices
+
+
+def table_of(seconds: Array, bucket_of: Indices) -> Table:
+    """A table that holds ``seconds[size, bucket, level]`` as it is; row 0 is not used."""
+    sizes = seconds.shape[0]
+    return Table(
+        ratio=np.ascontiguousarray(seconds, dtype=np.float64),
+        law=np.ones(seconds.shape[:2]),
+        left=np.minimum(np.arange(sizes), max(sizes - 2, 0)),
+        share=np.array([0.0] * (sizes - 1) + [1.0 if sizes > 1 else 0.0]),
+        bucket_of=np.ascontiguousarray(bucket_of, dtype=np.int64),
+    )
