@@ -34,6 +34,7 @@ from tests.unit.server.sidecar.redis_server import RedisServer
 
 WORKERS = 32
 SHED_SHARE = 0.02
+_UNSAID = (("binary_data_output", False), ("binary_data", None))
 
 
 def answer_of(ask: Ask, *, version: str) -> tuple[int, Any]:
@@ -47,12 +48,18 @@ def answer_of(ask: Ask, *, version: str) -> tuple[int, Any]:
     request = json.loads(ask.body)
     default = [{"name": name} for name in v2.DEFAULT_OUTPUTS]
     # Not as the sidecar reads it: a default that is written and one that isn't are the same, all else is another.
-    outputs = [[output["name"], output.get("parameters", {})] for output in request.get("outputs", default)]
+    outputs = [[output["name"], _said(output)] for output in request.get("outputs", default)]
     tensor = request["inputs"][0]
-    parameters = [request.get("parameters", {}), tensor.get("parameters", {})]
+    parameters = [_said(request), _said(tensor)]
     said = json.dumps([ask.path, ask.tenant, version, tensor["data"], outputs, parameters], sort_keys=True)
     answer = {"model_name": "m", "outputs": [hashlib.sha256(said.encode()).hexdigest(), *tensor["data"][:1]]}
     return 200, answer if request.get("id") is None else {**answer, "id": request["id"]}
+
+
+def _said(part: dict[str, Any]) -> dict[str, Any]:
+    """Its parameters but those of the binary extension as they are when nothing is said."""
+    said = part.get("parameters", {}).items()
+    return {name: value for name, value in said if (name, value) not in _UNSAID}
 
 
 @dataclass

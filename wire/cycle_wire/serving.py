@@ -30,6 +30,10 @@ class ServerConfig(WireModel):
     budget_milliseconds: float = Field(1000.0, gt=0, description="A request that can't be answered within it is shed.")
     target_milliseconds: float = Field(1000.0, gt=0, description="The latency budget: histograms are fine around it.")
     queue_limit: int = Field(256, ge=1)
+    tenant_texts_per_second: float | None = Field(
+        None, gt=0, description="Each tenant may send so many texts to this pod on average; None: any number."
+    )
+    tenant_burst_texts: int = Field(64, ge=1, description="And so many at once.")
     threads: int = Field(1, ge=1)
     host: str = "127.0.0.1"
     port: int = 8080

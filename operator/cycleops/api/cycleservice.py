@@ -97,6 +97,17 @@ class InputTokens(ApiModel):
     p99: int = Field(ge=1, le=8192, description="99 of 100 inputs are no longer.")
 
 
+class TenantLimit(ApiModel):
+    """Of each tenant, which is what a request's header X-Cycle-Tenant says; requests without it are one tenant."""
+
+    texts_per_second: IntOrDecimal = Field(
+        description="Each server pod computes so many texts per second of a tenant on average; more get 429 with "
+        "Retry-After. What the cache answers doesn't count.",
+        json_schema_extra=decimal_bounds(above="0", at_most="1000000"),
+    )
+    burst_texts: int = Field(64, ge=1, le=1_000_000, description="And so many at once.")
+
+
 class Traffic(ApiModel):
     requests_per_second: IntOrDecimal = Field(
         description="Expected rate.", json_schema_extra=decimal_bounds(above="0", at_most="1000000")
@@ -107,6 +118,7 @@ class Traffic(ApiModel):
     input_tokens: InputTokens | None = Field(
         None, description="Length of the inputs; when left out, the longest that was profiled."
     )
+    tenant_limit: TenantLimit | None = Field(None, description="Without it a tenant may send any number of texts.")
 
 
 class Replicas(ApiModel):

@@ -50,6 +50,12 @@ def _server_config(
 ) -> ServerConfig:
     tokens = spec.traffic.input_tokens
     lengths = {"warmup_sequence_lengths": sorted({tokens.p50, tokens.p99})} if tokens else {}
+    limit = spec.traffic.tenant_limit
+    tenants = (
+        {"tenant_texts_per_second": float(limit.texts_per_second), "tenant_burst_texts": limit.burst_texts}
+        if limit
+        else {}
+    )
     return ServerConfig(
         model_name=owner.name,
         variant_path=str(parse_uri(deployed.model_uri).joined("variants", deployed.variant).container_path),
@@ -62,6 +68,7 @@ def _server_config(
         threads=threads_of(hardware),
         drain_seconds=DRAIN_SECONDS,
         **lengths,
+        **tenants,
     )
 
 

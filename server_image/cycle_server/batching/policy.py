@@ -1,14 +1,41 @@
 """Pure decisions of dynamic batching. Times are seconds on one monotonic clock, given as arguments.
 
-Earliest deadline first: with equal budgets that is first come, first served. A batch grows only while the earliest
-deadline in it is still met, and closes early when waiting longer would break it.
+Work runs in the order of its ``turn`` (fairness.py): first come, first served within a tenant and priority class, by
+turns between them. Where that order would miss a deadline that the earliest-deadline-first order meets, the latter is
+taken: it meets every deadline whenever any order does (Liu and Layland 1973, for one machine). A batch grows only while
+the earliest deadline in it is still met, and closes early when waiting longer would break it.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from cycle_server.batching.cost import Cost
+
+
+class Priority(IntEnum):
+    """Who waits for the answer: a person, or a program that has time."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+# Shares of the compute thread while both wait. A ninth is enough that work with time on its hands never starves.
+WEIGHTS = {Priority.INTERACTIVE: 8.0, Priority.BATCH: 1.0}
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Whose work it is. When there is more than can be done, each gets its share by weight."""
+
+    priority: Priority = Priority.INTERACTIVE
+    tenant: str = ""
+
+    @property
+    def weight(self) -> float:
+        return WEIGHTS[self.priority]
 
 
 @dataclass(frozen=True)
@@ -25,6 +52,8 @@ class Waiting:
     tokens: int
     arrival: float
     deadline: float
+    turn: float = 0.0
+    flow: Flow = Flow()
 
 
 @dataclass(frozen=True)
@@ -38,46 +67,106 @@ class Decision:
 
 def decide(waiting: Sequence[Waiting], *, now: float, limits: Limits, cost: Cost) -> Decision:
     late = tuple(i for i, w in enumerate(waiting) if now + cost.seconds(tokens=w.tokens) > w.deadline)
-    order = sorted(set(range(len(waiting))) - set(late), key=lambda i: (waiting[i].deadline, i))
-    if not order:
+    rest = sorted(set(range(len(waiting))) - set(late), key=lambda i: (waiting[i].turn, i))
+    if not rest:
         return Decision(drop=late)
-    chosen, tokens = _grow(waiting, order, now=now, limits=limits, cost=cost)
-    texts = sum(waiting[i].texts for i in chosen)
-    if texts >= limits.maximum_batch_size or len(chosen) < len(order):
+    chosen, tokens = _choose(waiting, rest, now=now, limits=limits, cost=cost)
+    full = sum(waiting[i].texts for i in chosen) >= limits.maximum_batch_size
+    if full or len(chosen) < len(rest):  # the thread isn't idle while something waits that may not join
         return Decision(take=chosen, drop=late)
     oldest = min(waiting[i].arrival for i in chosen)
-    latest_start = min(waiting[i].deadline for i in chosen) - cost.seconds(tokens=tokens)
-    close_at = min(oldest + limits.maximum_delay_seconds, latest_start)
+    earliest = min(waiting[i].deadline for i in chosen)
+    close_at = min(oldest + limits.maximum_delay_seconds, earliest - cost.cautious_seconds(tokens=tokens))
     if now >= close_at:
         return Decision(take=chosen, drop=late)
     return Decision(drop=late, wait_until=close_at)
 
 
-def _grow(
-    waiting: Sequence[Waiting], order: Sequence[int], *, now: float, limits: Limits, cost: Cost
+def _choose(
+    waiting: Sequence[Waiting], turns: Sequence[int], *, now: float, limits: Limits, cost: Cost
 ) -> tuple[tuple[int, ...], int]:
-    """The batch and its tokens. The first always fits; a later one must fit in size and break no deadline."""
-    chosen = [order[0]]
-    texts, tokens = waiting[order[0]].texts, waiting[order[0]].tokens
-    earliest = waiting[order[0]].deadline
+    """By turns, unless that misses a deadline which the order by deadlines would meet."""
+    chosen, tokens = _grow(waiting, turns, now=now, limits=limits, cost=cost, apart=True)
+    by_deadline = sorted(turns, key=lambda i: waiting[i].deadline)  # stable: equal deadlines keep their turns
+    if by_deadline == list(turns) and len({waiting[i].flow.priority for i in turns}) == 1:
+        return chosen, tokens
+    left = [waiting[i] for i in by_deadline if i not in chosen]
+    if _in_time(left, start=now + cost.seconds(tokens=tokens), limits=limits, cost=cost):
+        return chosen, tokens
+    if not _in_time([waiting[i] for i in by_deadline], start=now, limits=limits, cost=cost):
+        return chosen, tokens  # overload: no order meets all deadlines, so the harm is shared fairly
+    return _grow(waiting, by_deadline, now=now, limits=limits, cost=cost, apart=False)
+
+
+def _in_time(order: Sequence[Waiting], *, start: float, limits: Limits, cost: Cost) -> bool:
+    """True when all would meet their deadlines, one after the other from ``start`` on, in batches as full as can be."""
+    texts = tokens = 0
+    for piece in order:
+        texts += piece.texts
+        tokens += piece.tokens
+        batches = math.ceil(texts / limits.maximum_batch_size)
+        if start + cost.seconds(tokens=tokens, batches=batches) > piece.deadline:
+            return False
+    return True
+
+
+def _grow(
+    waiting: Sequence[Waiting], order: Sequence[int], *, now: float, limits: Limits, cost: Cost, apart: bool
+) -> tuple[tuple[int, ...], int]:
+    """The batch and its tokens. The first always fits; a later one must fit in size and break no deadline.
+
+    ``apart``: work that has time doesn't join a batch that somebody waits for, which would take longer with it.
+    """
+    first = waiting[order[0]]
+    chosen, texts, tokens, earliest = [order[0]], first.texts, first.tokens, first.deadline
     for index in order[1:]:
-        candidate = waiting[index]
         if texts >= limits.maximum_batch_size:
             break
-        fits = texts + candidate.texts <= limits.maximum_batch_size
-        if fits and now + cost.seconds(tokens=tokens + candidate.tokens) <= earliest:
+        candidate = waiting[index]
+        if apart and candidate.flow.priority > first.flow.priority:
+            continue
+        finish = now + cost.seconds(tokens=tokens + candidate.tokens)
+        if texts + candidate.texts <= limits.maximum_batch_size and finish <= min(earliest, candidate.deadline):
             chosen.append(index)
             texts += candidate.texts
             tokens += candidate.tokens
+            earliest = min(earliest, candidate.deadline)
     return tuple(chosen), tokens
 
 
 def expected_finish(
     new: Waiting, waiting: Sequence[Waiting], *, now: float, busy_until: float, limits: Limits, cost: Cost
 ) -> float:
-    """When ``new`` would be done, behind the running batch and everything with an earlier or equal deadline."""
-    ahead = [w for w in waiting if w.deadline <= new.deadline]
+    """When ``new`` would be done, behind the running batch and everything whose turn is before.
+
+    When that is too late for it: behind everything with an earlier deadline, if that order meets all deadlines.
+    """
+    start = max(now, busy_until)
+    finish = _done([w for w in waiting if w.turn <= new.turn], new, start=start, limits=limits, cost=cost)
+    if finish <= new.deadline:
+        return finish
+    by_deadline = sorted([*waiting, new], key=lambda w: w.deadline)
+    if not _in_time(by_deadline, start=start, limits=limits, cost=cost):
+        return finish
+    return _done([w for w in waiting if w.deadline <= new.deadline], new, start=start, limits=limits, cost=cost)
+
+
+def _done(ahead: Sequence[Waiting], new: Waiting, *, start: float, limits: Limits, cost: Cost) -> float:
     texts = sum(w.texts for w in ahead) + new.texts
     tokens = sum(w.tokens for w in ahead) + new.tokens
-    batches = math.ceil(texts / limits.maximum_batch_size)
-    return max(now, busy_until) + cost.seconds(tokens=tokens, batches=batches)
+    return start + cost.seconds(tokens=tokens, batches=math.ceil(texts / limits.maximum_batch_size))
+
+
+def displaced(waiting: Sequence[Waiting], *, by: Flow, pieces: int = 1) -> int | None:
+    """The index of what goes when the queue is full and ``by`` wants ``pieces`` in; None: it has to stay out itself.
+
+    The newest piece of whoever has most in the queue for its weight goes (longest-queue drop, McKenney 1990), so that
+    one who floods the queue doesn't keep the others out.
+    """
+    held = Counter(w.flow for w in waiting)
+    held[by] += pieces
+    share = {flow: count / flow.weight for flow, count in held.items()}
+    greediest = max(share, key=share.__getitem__)
+    if share[greediest] <= share[by]:
+        return None
+    return max((i for i, w in enumerate(waiting) if w.flow == greediest), key=lambda i: (waiting[i].turn, i))

@@ -98,14 +98,14 @@ def document(*, model_name: str, model_version: str, server_version: str, grpc_p
 
 def _task_paths() -> JsonObject:
     example = {"texts": ["a small dog", "the blue sky"]}
-    answers = _answers(tasks.ClassifyResponse, errors=(400, 413, 503))
+    answers = _answers(tasks.ClassifyResponse, errors=(400, 413, 429, 503))
     return {"/classify": {"post": _operation("Classify texts", answers, body=tasks.ClassifyRequest, example=example)}}
 
 
 def _openai_paths(model_name: str) -> JsonObject:
     example = {"model": model_name, "input": ["a small dog"]}
     error = openai.ErrorResponse
-    answers = _answers(openai.EmbeddingsResponse, errors=(400, 404, 413, 503), error=error)
+    answers = _answers(openai.EmbeddingsResponse, errors=(400, 404, 413, 429, 503), error=error)
     embed = _operation("Embed texts (OpenAI)", answers, body=openai.EmbeddingsRequest, example=example)
     model = _answers(openai.ModelCard, errors=(404,), error=error)
     return {
@@ -127,7 +127,7 @@ def _v2_paths(model_name: str, model_version: str) -> JsonObject:
     example = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a small dog"]}]}
     infer = _operation(
         "Classify texts (Open Inference Protocol)",
-        _answers(InferResponseBody, errors=(400, 404, 413, 503)),
+        _answers(InferResponseBody, errors=(400, 404, 413, 429, 503)),
         body=v2.InferRequest,
         example=example,
     )
@@ -180,6 +180,7 @@ def _answers(
         400: "The request is wrong; the field is named.",
         404: "Another model or version is served here.",
         413: f"The body is longer than {v2.MAXIMUM_BODY_BYTES} bytes.",
+        429: "The tenant sends more than its limit.",
         503: "Not ready, or too busy to answer in time.",
     }
     bodies = {200: model, **({also: model} if also else {}), **dict.fromkeys(errors, error)}
@@ -187,9 +188,9 @@ def _answers(
         str(status): {"description": meanings[status], "content": {JSON: {"schema": _reference(body)}}}
         for status, body in bodies.items()
     }
-    if 503 in errors:
+    for status in {429, 503}.intersection(errors):
         seconds = {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}
-        answers["503"]["headers"] = {"Retry-After": seconds}
+        answers[str(status)]["headers"] = {"Retry-After": seconds}
     return answers
 
 

@@ -9,10 +9,12 @@ from typing import Generic, TypeVar
 from multidict import CIMultiDictProxy
 
 from cycle_server.batching.batcher import Computed, ShedError
+from cycle_server.batching.policy import Flow
 from cycle_server.drain import Drain
 from cycle_server.engine.pipeline import Tokens
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.timing import Stopwatch
+from cycle_server.server.caller import PRIORITY_HEADER, TENANT_HEADER, budget_seconds, flow_of
 from cycle_server.server.lifecycle import Model
 from cycle_server.server.metrics import OUTCOMES, ServerMetrics, observe
 from cycle_server.tracing import TRACE_HEADER, begun, tracing
@@ -59,7 +61,8 @@ class Answerer:
 
     @property
     def ready(self) -> bool:
-        return self.model is not None and not self.drain.draining
+        """A pod whose compute thread hangs gets no more requests; its liveness then ends it."""
+        return self.model is not None and not self.drain.draining and not self.model.batcher.is_stuck()
 
     @property
     def live(self) -> bool:
@@ -100,10 +103,11 @@ class Answerer:
         model, watch = self.model, call.watch
         if model is None:
             raise ShedError("the model isn't loaded yet", retry_after_seconds=1.0)
-        deadline = call.arrived + self._budget_seconds(call)
+        flow = flow_of(tenant=call.headers.get(TENANT_HEADER), priority=call.headers.get(PRIORITY_HEADER))
+        deadline = call.arrived + self._budget_seconds(call, flow)
         request, tokens = read(model) if call.size_bytes <= INLINE_BYTES else await asyncio.to_thread(read, model)
         watch.lap("pre")
-        computed = await model.batcher.submit(tokens, deadline=deadline)
+        computed = await model.batcher.submit(tokens, deadline=deadline, flow=flow)
         watch.lap("queue", of_which={"compute": computed.compute_seconds})
         content = write(model, request, computed)
         watch.lap("post")
@@ -117,9 +121,10 @@ class Answerer:
         for term, seconds in {**call.watch.terms, "request": call.watch.elapsed_seconds}.items():
             observe(self.metrics.terms[term].labels(label), seconds, traceparent=trace)
 
-    def _budget_seconds(self, call: Call) -> float:
+    def _budget_seconds(self, call: Call, flow: Flow) -> float:
         """The server's budget, or what the client still waits if that is less."""
-        budget = min(self.config.budget_milliseconds / 1000, call.remaining_seconds)
+        budget = budget_seconds(flow, budget_milliseconds=self.config.budget_milliseconds)
+        budget = min(budget, call.remaining_seconds)
         header = call.headers.get(DEADLINE_HEADER)
         if header is None:
             return budget

@@ -33,6 +33,8 @@ STATUS_CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     404: grpc.StatusCode.NOT_FOUND,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    503: grpc.StatusCode.UNAVAILABLE,
 }
 
 Asked = TypeVar("Asked", bound=Message)
@@ -115,8 +117,8 @@ class GrpcService:
             except ProtocolError as error:
                 code = str(error.status)
                 raise
-            except ShedError:
-                code = "503"
+            except ShedError as error:
+                code = str(error.http_status)
                 raise
             finally:
                 self._answerer.metrics.requests.labels(code).inc()
@@ -165,7 +167,7 @@ def _method(method: Method[Asked, Given], asked: type[Asked]) -> grpc.RpcMethodH
         except ProtocolError as error:
             code, details = STATUS_CODES[error.status], str(error)
         except ShedError as error:
-            code, details, trailing = grpc.StatusCode.UNAVAILABLE, f"overloaded: {error}", _retry(error)
+            code, details, trailing = STATUS_CODES[error.http_status], f"overloaded: {error}", _retry(error)
         except Exception:  # noqa: BLE001 - gRPC would tell the client the exception's text
             logger.exception("a call failed")
             code, details = grpc.StatusCode.INTERNAL, "internal error"

@@ -62,7 +62,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except ProtocolError as error:
         return _error(path, str(error), field=error.field, status=error.status)
     except ShedError as error:
-        response = _error(path, f"overloaded: {error}", status=503)
+        response = _error(path, f"overloaded: {error}", status=error.http_status)
         response.headers["Retry-After"] = str(retry_after_seconds(error))
         return response
     except web.HTTPRequestEntityTooLarge:

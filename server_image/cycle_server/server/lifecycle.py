@@ -8,7 +8,9 @@ from pathlib import Path
 from cycle_server.batching.batcher import Batcher
 from cycle_server.batching.cost import Cost, fit
 from cycle_server.batching.policy import Limits
+from cycle_server.batching.rate import RateLimits
 from cycle_server.engine.pipeline import Engine
+from cycle_server.server.batch_metrics import BatchMetrics
 from cycle_server.server.metrics import ServerMetrics
 from cycle_wire.serving import ServerConfig
 
@@ -34,10 +36,16 @@ def start_model(config: ServerConfig, metrics: ServerMetrics) -> Model:
         ),
         cost=cost,
         queue_limit=config.queue_limit,
-        observe=lambda size, _seconds: metrics.batch_size.observe(size),
+        rates=_rates(config),
+        observer=BatchMetrics(metrics),
     )
     batcher.start()
     return Model(engine=engine, batcher=batcher)
+
+
+def _rates(config: ServerConfig) -> RateLimits | None:
+    rate = config.tenant_texts_per_second
+    return None if rate is None else RateLimits(texts_per_second=rate, burst=config.tenant_burst_texts)
 
 
 def warm_up(engine: Engine, *, lengths: Sequence[int], batch_sizes: set[int]) -> Cost:

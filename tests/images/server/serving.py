@@ -1,6 +1,7 @@
 """Starts the real server as a process, with the image's own Python (which isn't the one of the clients' tests)."""
 
 import json
+import os
 import signal
 import subprocess
 import tempfile
@@ -67,13 +68,22 @@ def _reply(status: int, body: bytes, headers: Message) -> Reply:
 
 
 @contextmanager
-def serving(folder: Path, *, wait: bool = True, **settings: Any) -> Iterator[Running]:
+def serving(
+    folder: Path,
+    *,
+    wait: bool = True,
+    module: str = "cycle_server.cli",
+    env: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> Iterator[Running]:
+    """``module`` is run with the arguments of the `cycle-server` command, ``env`` added to its environment."""
     defaults = {"model_name": "m", "model_digest": DIGEST, "variant": "v", "port": free_port(), "drain_seconds": 10}
     config = ServerConfig(variant_path=str(folder), **(defaults | settings))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "server.json"
         path.write_text(config.to_json(), encoding="utf-8")
-        process = subprocess.Popen(["python", "-m", "cycle_server.cli", "serve", "--config", str(path)])
+        command = ["python", "-m", module, "serve", "--config", str(path)]
+        process = subprocess.Popen(command, env={**os.environ, **(env or {})})
         running = Running(process=process, port=config.port)
         try:
             if wait:

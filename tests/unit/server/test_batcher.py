@@ -1,60 +1,16 @@
 """The batcher with a real thread and a compute function that says what ran together."""
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
-import numpy as np
 import pytest
 
-from cycle_server.batching.batcher import Batcher, ShedError, Tokens
+from cycle_server.batching.batcher import RateLimitedError, ShedError
 from cycle_server.batching.cost import Cost
-from cycle_server.batching.policy import Limits
-
-FAST = Cost(fixed_seconds=0.0, token_seconds=1e-6)
-
-
-class Recorder:
-    """Answers each text with its first token; can be held up."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-        self.go = threading.Event()
-        self.go.set()
-        self.error: Exception | None = None
-
-    def __call__(self, tokens: Tokens, /) -> np.ndarray:
-        self.batches.append([text[0] for text in tokens])
-        assert self.go.wait(10)
-        if self.error is not None:
-            raise self.error
-        return np.array([[float(text[0])] for text in tokens])
-
-
-@asynccontextmanager
-async def running(
-    compute: Recorder, *, size: int = 4, delay_seconds: float = 0.0, queue_limit: int = 64, cost: Cost = FAST
-) -> AsyncIterator[Batcher]:
-    limits = Limits(maximum_batch_size=size, maximum_delay_seconds=delay_seconds)
-    batcher = Batcher(compute=compute, limits=limits, cost=cost, queue_limit=queue_limit)
-    batcher.start()
-    try:
-        yield batcher
-    finally:
-        compute.go.set()
-        await asyncio.to_thread(batcher.stop)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the other side is a thread
-            await asyncio.sleep(0.002)
-
-
-def soon(seconds: float = 5.0) -> float:
-    return time.monotonic() + seconds
+from cycle_server.batching.errors import ShedReason
+from cycle_server.batching.policy import Flow, Priority
+from cycle_server.batching.rate import RateLimits
+from tests.unit.server.batchers import Counts, Recorder, running, soon, until
 
 
 async def test_everyone_gets_their_own_answer() -> None:
@@ -151,16 +107,6 @@ async def test_what_nobody_waits_for_is_not_computed() -> None:
     assert compute.batches == [[0]]
 
 
-async def test_a_failed_batch_fails_its_requests_and_no_others() -> None:
-    compute = Recorder()
-    compute.error = ArithmeticError("no")
-    async with running(compute) as batcher:
-        with pytest.raises(ArithmeticError):
-            await batcher.submit([[1]], deadline=soon())
-        compute.error = None
-        assert (await batcher.submit([[2]], deadline=soon())).logits[0, 0] == 2.0
-
-
 async def test_stopping_finishes_what_is_queued() -> None:
     compute = Recorder()
     compute.go.clear()
@@ -175,14 +121,89 @@ async def test_stopping_finishes_what_is_queued() -> None:
     assert [result.logits[0, 0] for result in results] == [0.0, 1.0, 2.0]
 
 
-async def test_a_hung_computation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cycle_server.batching.batcher.STUCK_SECONDS", 0.2)
+async def test_a_tenant_who_floods_waits_for_the_others() -> None:
     compute = Recorder()
     compute.go.clear()
-    async with running(compute) as batcher:
-        assert not batcher.is_stuck()
-        task = asyncio.create_task(batcher.submit([[0]], deadline=soon()))
-        await until(batcher.is_stuck)
+    async with running(compute, size=1) as batcher:
+        first = asyncio.create_task(batcher.submit([[0]], deadline=soon(), flow=Flow(tenant="flood")))
+        await until(lambda: compute.batches == [[0]])
+        flood = [
+            asyncio.create_task(batcher.submit([[i]], deadline=soon(), flow=Flow(tenant="flood"))) for i in range(1, 9)
+        ]
+        await until(lambda: batcher.depth == 8)
+        quiet = asyncio.create_task(batcher.submit([[100]], deadline=soon(), flow=Flow(tenant="quiet")))
+        await until(lambda: batcher.depth == 9)
         compute.go.set()
-        await task
-        await until(lambda: not batcher.is_stuck())
+        await asyncio.gather(first, quiet, *flood)
+    assert compute.batches.index([100]) <= 2
+
+
+async def test_a_flooded_queue_has_room_for_another_tenant() -> None:
+    compute, counts = Recorder(), Counts()
+    compute.go.clear()
+    async with running(compute, size=1, queue_limit=4, observer=counts) as batcher:
+        first = asyncio.create_task(batcher.submit([[0]], deadline=soon()))
+        await until(lambda: compute.batches == [[0]])
+        flood = [
+            asyncio.create_task(batcher.submit([[i]], deadline=soon(), flow=Flow(tenant="flood"))) for i in range(1, 5)
+        ]
+        await until(lambda: batcher.depth == 4)
+        quiet = asyncio.create_task(batcher.submit([[100]], deadline=soon(), flow=Flow(tenant="quiet")))
+        with pytest.raises(ShedError, match="most of it is its tenant's"):
+            await flood[-1]
+        compute.go.set()
+        assert (await quiet).logits[0, 0] == 100.0
+        await asyncio.gather(first, *flood[:-1])
+    assert counts.sheds == {ShedReason.DISPLACED: 1}
+    assert [4] not in compute.batches
+
+
+async def test_work_that_has_time_comes_after_people_but_comes() -> None:
+    compute = Recorder()
+    compute.go.clear()
+    async with running(compute, size=1) as batcher:
+        first = asyncio.create_task(batcher.submit([[0]], deadline=soon()))
+        await until(lambda: compute.batches == [[0]])
+        programs = [
+            asyncio.create_task(batcher.submit([[100 + i]], deadline=soon(), flow=Flow(Priority.BATCH)))
+            for i in range(3)
+        ]
+        people = [asyncio.create_task(batcher.submit([[i]], deadline=soon())) for i in range(1, 25)]
+        await until(lambda: batcher.depth == 27)
+        compute.go.set()
+        await asyncio.gather(first, *programs, *people)
+    order = [batch[0] for batch in compute.batches]
+    places = [order.index(100 + i) for i in range(3)]
+    assert places[1] > 5, "people go first"
+    assert places[2] < 26, "but not all of them"
+
+
+async def test_a_tenant_beyond_its_rate_is_told_when_to_come_again() -> None:
+    compute, counts = Recorder(), Counts()
+    rates = RateLimits(texts_per_second=0.5, burst=2)
+    async with running(compute, rates=rates, observer=counts) as batcher:
+        await batcher.submit([[1], [2]], deadline=soon(), flow=Flow(tenant="a"))
+        with pytest.raises(RateLimitedError) as limited:
+            await batcher.submit([[3]], deadline=soon(), flow=Flow(tenant="a"))
+        assert (await batcher.submit([[4]], deadline=soon(), flow=Flow(tenant="b"))).logits[0, 0] == 4.0
+    assert limited.value.http_status == 429
+    assert limited.value.retry_after_seconds == pytest.approx(2.0, abs=0.2)
+    assert counts.sheds == {ShedReason.RATE: 1}
+    assert counts.texts == 3
+
+
+async def test_a_small_deadline_is_admitted_when_all_can_be_met_though_not_by_turns() -> None:
+    """By the cost each text takes a second, so by turns the one in a hurry would be done after four."""
+    compute = Recorder()
+    compute.go.clear()
+    async with running(compute, size=1, cost=Cost(0.0, 1.0, deviation=0.0)) as batcher:
+        first = asyncio.create_task(batcher.submit([[0]], deadline=soon(60)))
+        await until(lambda: compute.batches == [[0]])
+        patient = [asyncio.create_task(batcher.submit([[i]], deadline=soon(60))) for i in (1, 2)]
+        hurry = asyncio.create_task(batcher.submit([[9]], deadline=soon(2.5)))
+        await until(lambda: batcher.depth == 3)
+        with pytest.raises(ShedError, match="deadline"):
+            await batcher.submit([[10]], deadline=soon(2.5))
+        compute.go.set()
+        await asyncio.gather(first, hurry, *patient)
+    assert sorted(compute.batches) == [[0], [1], [2], [9]]

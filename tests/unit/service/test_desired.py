@@ -190,6 +190,13 @@ async def test_only_what_was_measured_not_to_depend_on_its_neighbours_is_cached(
     assert config("sidecar.json", of=decision.deploy)["cacheable"] is invariant
 
 
+def test_the_server_gets_the_limit_of_each_tenant() -> None:
+    assert "tenantTextsPerSecond" not in config("server.json")
+    traffic = {"requestsPerSecond": 20, "tenantLimit": {"textsPerSecond": "2.5", "burstTexts": 10}}
+    limited = config("server.json", spec_=spec(traffic=traffic))
+    assert (limited["tenantTextsPerSecond"], limited["tenantBurstTexts"]) == (2.5, 10)
+
+
 def test_the_model_is_mounted_read_only_where_its_path_points() -> None:
     pod = server_pod()["spec"]
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}

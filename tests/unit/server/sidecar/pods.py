@@ -74,7 +74,7 @@ def body(text: str, **fields: Any) -> bytes:
 async def make_pod(**settings: Any) -> AsyncIterator[Pod]:
     upstream = Upstream()
     upstream.go.set()
-    app = web.Application()
+    app = web.Application(client_max_size=2**20)
     app.router.add_post(URL, upstream.infer)
     app.router.add_get("/v2/health/ready", upstream.ready)
     server = TestServer(app, skip_url_asserts=True)

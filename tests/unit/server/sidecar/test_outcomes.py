@@ -8,6 +8,7 @@ import pytest
 from aiohttp.test_utils import unused_port
 
 from cycle_server.drain import Drain
+from cycle_server.protocol import v2
 from cycle_server.protocol.timing import parse_timing
 from cycle_wire.serving import SidecarConfig
 from tests.unit.server.sidecar.pods import DIGEST, URL, Pod, body, make_pod, running
@@ -168,3 +169,10 @@ async def test_too_large_a_body_is_refused(pod: Pod) -> None:
     async with pod.client.post(URL, data=body("x" * 1_100_000)) as response:
         assert response.status == 413
     assert pod.upstream.requests == []
+
+
+async def test_a_body_that_would_be_too_long_written_anew_goes_to_the_server_as_it_is(pod: Pod) -> None:
+    head, tail = b'{"parameters":{"n":1e15},"inputs":[{"name":"text","shape":[1],"datatype":"BYTES","data":["', b'"]}]}'
+    longest = head + b"x" * (v2.MAXIMUM_BODY_BYTES - len(head + tail)) + tail  # 1e15 gets more digits
+    async with pod.client.post(URL, data=longest) as response:
+        assert (response.status, response.headers["X-Cycle-Cache"]) == (200, "bypass")
