@@ -57,8 +57,8 @@ generate: venv ## Write crds/ and docs/reference/ from the models, and code from
 	$(BIN)/python -m tests.protos
 
 lock: venv ## Resolve requirements/*.in anew into the lock files
-	for name in operator images server sidecar clients dev horovod horovod-build demo-data bench-serve bench-data; do \
-	  case $$name in horovod*|demo-data) alone=--no-deps;; server|sidecar|clients) alone="-c requirements/images.lock";; \
+	for name in operator images server sidecar tracing clients dev horovod horovod-build demo-data bench-serve bench-data; do \
+	  case $$name in horovod*|demo-data) alone=--no-deps;; server|sidecar|tracing|clients) alone="-c requirements/images.lock";; \
 	    *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done
@@ -68,6 +68,9 @@ bench-serve: venv ## The server beside LitServe, KServe, FastAPI and the direct 
 
 bench-soak: venv ## Server and sidecar under load for an hour: is their memory flat?
 	$(CLUSTER) host && $(BIN)/python -m bench.soak
+
+bench-balancer: venv ## Ways of balancing before pods with caches: hit ratio and p99; writes out/bench/balancer.json
+	PYTHONPATH=server_image $(BIN)/python -m bench.balancer
 
 cluster-up: venv ## Start a cluster to look around in (embedded, kind, or KUBECONFIG's)
 	$(CLUSTER) host && $(CLUSTER) up

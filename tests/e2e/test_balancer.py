@@ -57,11 +57,13 @@ def spec() -> CycleServiceSpec:
 
 @dataclass
 class Load:
-    """Requests one after the other through the API server's proxy of the Service, and what came back."""
+    """Requests through the API server's proxy of the Service, ``clients`` at a time, and what came back."""
 
     client: httpx.Client
+    clients: int = 4
     answers: Counter[tuple[int, str]] = field(default_factory=Counter)
     _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self) -> tuple[int, str]:
         answer = self.client.get(f"/api/v1/namespaces/{NAMESPACE}/services/supersense:http/proxy/v2/models/m")
@@ -69,17 +71,21 @@ class Load:
 
     def run(self) -> None:
         while not self._stop.is_set():
-            self.answers[self.ask()] += 1
+            answer = self.ask()
+            with self._lock:
+                self.answers[answer] += 1
             time.sleep(0.02)
 
     def __enter__(self) -> "Load":
-        self._thread = threading.Thread(target=self.run)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self.run) for _ in range(self.clients)]
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,7 @@ def service(cluster: Cluster) -> Iterator[Kubectl]:
     kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
     within = kubectl.within(NAMESPACE)
     balancers = balancer_children(
-        owner=OWNER, spec=spec(), budget_milliseconds=80, image=image, cluster_domain="cluster.local"
+        owner=OWNER, spec=spec(), deployed=deployed(), image=image, cluster_domain="cluster.local", secrets={}
     )
     within.apply([free_of_owner(body) for body in [*balancers, *servers(image)]])
     for name in ("supersense-server", "supersense-balancer"):
@@ -143,6 +149,21 @@ def test_both_pods_answer_and_replacing_them_loses_nothing(service: Kubectl, cli
     print(f"{load.answers.total()} requests: {dict(load.answers)}")
     assert {status for status, _ in load.answers} == {200}, load.answers
     assert len(load.answers) == 4  # two old pods and two new ones
+
+
+def test_killing_a_server_pod_loses_nothing(service: Kubectl, client: httpx.Client) -> None:
+    """Without a grace period: its connections break, and what was in it is asked of the other pod."""
+    until_both_answer(client)
+    with Load(client) as load:
+        time.sleep(1)
+        _, name = load.ask()  # a pod answers with its name
+        service.run("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
+        deadline = time.monotonic() + 60
+        while len(load.answers) < 3 and time.monotonic() < deadline:  # until the new pod answers
+            time.sleep(0.5)
+    print(f"{load.answers.total()} requests: {dict(load.answers)}")
+    assert {status for status, _ in load.answers} == {200}, load.answers
+    assert len(load.answers) == 3
 
 
 def test_replacing_the_balancers_loses_nothing(service: Kubectl, client: httpx.Client) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cycle_server.protocol.timing import TERMS, parse_timing
 from tests.cluster.kubectl import Kubectl, Object, condition, has_condition
 from tests.e2e.manifests import merge, service_for
 
@@ -88,8 +89,11 @@ def test_answers_and_remembers(workspace: Kubectl) -> None:
     assert first_headers["x-cycle-cache"] == "miss"
     assert second_headers["x-cycle-cache"] == "hit"
     assert second["outputs"] == first["outputs"]
-    for term in ("pre", "queue", "compute", "post"):
-        assert f"{term};dur=" in first_headers["server-timing"]
+    for headers, known in ((first_headers, {"cache", *TERMS}), (second_headers, {"cache"})):
+        terms = parse_timing(headers["server-timing"])
+        total = terms.pop("total")  # the balancer's
+        assert set(terms) == {"transport", *known}
+        assert sum(terms.values()) == pytest.approx(total, rel=0.02, abs=8e-6)
 
 
 def test_impossible_budget_names_the_nearest(workspace: Kubectl, trained: Object) -> None:

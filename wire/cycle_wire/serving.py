@@ -28,6 +28,7 @@ class ServerConfig(WireModel):
     maximum_batch_size: int = Field(1, ge=1, le=4096)
     maximum_delay_milliseconds: float = Field(0.0, ge=0, description="How long a batch waits for more requests.")
     budget_milliseconds: float = Field(1000.0, gt=0, description="A request that can't be answered within it is shed.")
+    target_milliseconds: float = Field(1000.0, gt=0, description="The latency budget: histograms are fine around it.")
     queue_limit: int = Field(256, ge=1)
     tenant_texts_per_second: float | None = Field(
         None, gt=0, description="Each tenant may send so many texts to this pod on average; None: any number."
@@ -63,6 +64,7 @@ class SidecarConfig(WireModel):
     ttl_seconds: float = Field(300.0, gt=0)
     shared: SharedCacheConfig | None = Field(None, description="Asked when the memory doesn't know.")
     cacheable: bool = Field(True, description="False for variants whose answers depend on batch neighbours.")
+    target_milliseconds: float = Field(1000.0, gt=0, description="The latency budget: histograms are fine around it.")
     drain_seconds: int = Field(20, ge=0)
 
 

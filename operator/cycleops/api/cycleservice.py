@@ -178,6 +178,20 @@ class LoadBalancing(ApiModel):
     )
 
 
+class SecretReference(ApiModel):
+    name: ObjectName = Field(description="Name of the Secret, in this namespace.")
+
+
+class Tls(ApiModel):
+    secret_ref: SecretReference = Field(description="Secret of type kubernetes.io/tls: tls.crt and tls.key.")
+
+
+class Auth(ApiModel):
+    api_key_secret_ref: SecretReference = Field(
+        description="Secret whose key `keys` has lines of '<SHA-256 of an API key, hex> <tenant>'; only these get in."
+    )
+
+
 class ServiceImages(ApiModel):
     """Images of this service; they win over those of the HardwareClass and of the chart."""
 
@@ -254,6 +268,8 @@ class CycleServiceSpec(ApiModel):
     cache: Cache | None = Field(None, description="Answers exact repeats; without it nothing is cached.")
     planning: Planning = Field(default_factory=Planning, description="Who decides.")
     load_balancing: LoadBalancing = Field(default_factory=LoadBalancing, description="How requests are spread.")
+    tls: Tls | None = Field(None, description="Serve HTTPS on port 443 instead of HTTP on port 80.")
+    auth: Auth | None = Field(None, description="Ask for an API key; without it everybody in the cluster gets in.")
     pod_template: PodTemplate | None = Field(None, description="Added to the service's pods.")
     images: ServiceImages | None = Field(None, description="Images of this service.")
 

@@ -87,7 +87,7 @@ class Measured(ApiModel):
     compute_ms: float | None = Field(None, ge=0)
     post_ms: float | None = Field(None, ge=0)
     queue_ms: float | None = Field(None, ge=0)
-    overhead_ms: float | None = Field(None, ge=0)
+    overhead_ms: float | None = Field(None, ge=0, description="Of T, what no term of the model has.")
     requests: int = Field(0, ge=0, description="How many the numbers are from.")
     requests_per_second: float | None = Field(None, ge=0, description="Arrivals at the balancer.")
     errors: int = Field(0, ge=0, description="Answers of 5xx.")

@@ -45,6 +45,7 @@ class Reason(_Documented):
     WAITING = "Waiting", "Waits for what the message names."
     AS_EXPECTED = "AsExpected", "Nothing to do."
     HARDWARE_CLASS_NOT_FOUND = "HardwareClassNotFound", "A HardwareClass that the spec names does not exist."
+    SECRET_NOT_FOUND = "SecretNotFound", "A Secret that spec.tls or spec.auth names does not exist in this namespace."
     CLAIM_NOT_FOUND = "ClaimNotFound", "A PersistentVolumeClaim that a URI names does not exist in this namespace."
     CLAIM_READ_WRITE_ONCE = (
         "ClaimReadWriteOnce",

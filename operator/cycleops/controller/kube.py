@@ -20,6 +20,7 @@ from cycleops.controller.kinds import FIELD_MANAGER, Kind
 Body = dict[str, Any]
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 PAGE_SIZE = 500
 
 
@@ -103,8 +104,8 @@ class Kube:
         if self._session is not None:
             await self._session.close()
 
-    def _headers(self, content_type: str | None) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": "cycleops-operator"}
+    def _headers(self, content_type: str | None, accept: str) -> dict[str, str]:
+        headers = {"Accept": accept, "User-Agent": "cycleops-operator"}
         # Asking each time runs the loader's hook, which reads a rotated token again.
         token = self._settings.auth_settings().get("BearerToken")
         if token is not None:
@@ -121,11 +122,12 @@ class Kube:
         body: Body | None = None,
         content_type: str = "application/json",
         params: dict[str, str] | None = None,
+        accept: str = "application/json",
     ) -> tuple[int, Body]:
         if self._session is None:
             raise RuntimeError("use the client as an async context manager")
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        headers = self._headers(content_type if body is not None else None)
+        headers = self._headers(content_type if body is not None else None, accept)
         try:
             async with self._session.request(
                 method, self._base + path, data=data, headers=headers, params=params
@@ -147,6 +149,15 @@ class Kube:
             return await self.get(kind=kind, name=name, namespace=namespace)
         except NotFoundError:
             return None
+
+    async def find_metadata(self, *, kind: Kind, name: str, namespace: str) -> Body | None:
+        """The object's ``metadata`` alone: what a Secret holds never leaves the API server. None when there is none."""
+        try:
+            path = kind.path(namespace=namespace, name=name)
+            result: Body = (await self._request("GET", path, accept=METADATA))[1]["metadata"]
+        except NotFoundError:
+            return None
+        return result
 
     async def pages(
         self, *, kind: Kind, namespace: str | None = None, selector: str | None = None

@@ -44,6 +44,7 @@ class ServiceCycle:
             deployed=deploy,
             hardware=hardware,
             settings=self._settings,
+            secrets=observation.secrets,
             new_cache_password=observation.new_cache_password,
         )
         return Plan(desired=desired, delete=unwanted_children(desired, observed=observation.children), note=decision)

@@ -28,6 +28,7 @@ class Deployed(WireModel):
     batch_invariant: bool
     requests_per_second: float = Field(description="The rate that was planned for.")
     budget_milliseconds: float = Field(description="What servers shed by. A new budget without a plan changes nothing.")
+    target_milliseconds: float = Field(1000.0, description="The latency budget: histograms of T are fine around it.")
 
     def serves(self, plan: Plan, model: ServedModel) -> bool:
         """Whether this is what ``plan`` asks for."""
@@ -37,6 +38,7 @@ class Deployed(WireModel):
             batch_invariant=self.batch_invariant,
             requests_per_second=self.requests_per_second,
             budget_milliseconds=self.budget_milliseconds,
+            target_milliseconds=self.target_milliseconds,
         )
 
 
@@ -47,6 +49,7 @@ def of_plan(
     batch_invariant: bool,
     requests_per_second: float,
     budget_milliseconds: float,
+    target_milliseconds: float,
 ) -> Deployed:
     return Deployed(
         model_uri=model.uri,
@@ -59,6 +62,7 @@ def of_plan(
         batch_invariant=batch_invariant,
         requests_per_second=requests_per_second,
         budget_milliseconds=budget_milliseconds,
+        target_milliseconds=target_milliseconds,
     )
 
 

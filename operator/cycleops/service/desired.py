@@ -22,18 +22,23 @@ def desired_children(
     deployed: Deployed,
     hardware: HardwareClassSpec,
     settings: ServiceSettings,
+    secrets: Mapping[str, str],
     new_cache_password: str | None = None,
 ) -> list[Body]:
-    """Servers, balancers and the managed cache. The order is that of reading, not of writing."""
+    """Servers, balancers and the managed cache. ``secrets``: versions of those that the balancers mount, by name.
+
+    The order is that of reading, not of writing.
+    """
     servers = server_children(
         owner=owner, spec=spec, deployed=deployed, hardware=hardware, image=settings.server_of(spec, hardware)
     )
     balancers = balancer_children(
         owner=owner,
         spec=spec,
-        budget_milliseconds=deployed.budget_milliseconds,
+        deployed=deployed,
         image=settings.balancer_of(spec),
         cluster_domain=settings.cluster_domain,
+        secrets=secrets,
     )
     cache = cache_children(owner=owner, spec=spec, image=settings.cache_of(spec), new_password=new_cache_password)
     return [*servers, *balancers, *cache]

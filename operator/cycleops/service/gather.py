@@ -27,6 +27,7 @@ from cycleops.controller.kube import Kube
 from cycleops.controller.queue import Key
 from cycleops.controller.reconcile import Owner
 from cycleops.controller.store import Facts, Store
+from cycleops.service.balancer import secret_names
 from cycleops.service.children import Names
 from cycleops.service.demand import planned_rate
 from cycleops.service.deployed import Deployed, read_deployed
@@ -81,6 +82,7 @@ class Gatherer:
             pods=pods,
             missing_claim=await self._missing_claim(key, children, evidence, deployed),
             measurement=measurement,
+            secrets=await self._secrets(key, service.spec),
             new_cache_password=None if (SECRET.kind, Names(key.name).cache) in children else secrets.token_hex(32),
         )
 
@@ -180,6 +182,14 @@ class Gatherer:
         claim = parse_uri(uri).claim
         found = await self._kube.find(kind=CLAIM, name=claim, namespace=key.namespace)
         return "" if found is not None else claim
+
+    async def _secrets(self, key: Key, spec: CycleServiceSpec) -> Mapping[str, str]:
+        """Versions of the Secrets that the balancers mount: a new certificate or key starts new balancers."""
+        found = {}
+        for name in secret_names(spec):
+            metadata = await self._kube.find_metadata(kind=SECRET, name=name, namespace=key.namespace)
+            found[name] = metadata["uid"] + metadata["resourceVersion"] if metadata is not None else ""
+        return found
 
 
 def _typed(model: type[ModelT], kind: Kind, facts: Facts) -> ModelT:

@@ -7,20 +7,28 @@ Choices, and why:
 - A pod is asked each second whether it is ready; between two DNS answers this is what takes a draining or dead pod out.
 - The queue belongs to the server, where its time is measured. The balancer's own (``maxconn`` per pod, then
   ``timeout queue``) is a backstop that turns overload into a quick 503 with Retry-After.
-- Only failed connections are tried again, and on another pod: nothing of the request was sent yet.
+- A request is tried again, on another pod, only where that is safe: its connection failed, or the pod closed it (it was
+  killed) before the first byte of an answer. Every request that the pods know computes and changes nothing. A late or
+  failed answer is never asked for again: that would double the load when there is too much already.
+- A pod whose answers are ten errors (5xx) in a row is left alone until its next good check, half a second later: one
+  that fails or sheds quickly has few connections and would draw all requests. When no pod is left, all that DNS knows
+  are asked whatever their checks say (``unchecked``): a breaker never turns errors of some into errors of all.
 - ``/healthz`` says that HAProxy runs, not that a pod is up: a balancer that leaves its Service turns every request into
   a refused connection, one that stays answers 503 with Retry-After. Whether pods are up is a condition of the
   CycleService.
 - Consistent hashing uses a header's value or else the request's body, has bounded loads, and hashes pods by address:
   two balancers learn the same pods from DNS in different orders and must still agree. The body is looked at as it is,
   up to HAProxy's buffer (16 KiB): only the cache sidecar knows which bodies mean the same.
-- ``Server-Timing`` and ``traceparent`` pass through; ``X-Request-Id`` is made where the client sent none.
+- What T is and how it is counted: ``haproxy_times``. TLS, API keys, request and trace ids: ``haproxy_door``.
 - One thread: least connections is then exact, and it is good for more requests per second than the pods behind it.
 """
 
 from dataclasses import dataclass
 
+from cycle_wire.buckets import time_buckets
 from cycleops.api.cycleservice import BalancingAlgorithm
+from cycleops.service import haproxy_door, haproxy_times
+from cycleops.service.haproxy_door import Door
 
 HTTP_PORT = 8080
 ADMIN_PORT = 8405
@@ -30,7 +38,18 @@ READY_PATH = "/v2/health/ready"
 MAXIMUM_CONNECTIONS = 4096
 # A pod may get this share of the mean load before consistent hashing goes on to the next one.
 BOUNDED_LOAD_PERCENT = 150
+ERRORS_IN_A_ROW = 10
+CONFIG_FOLDER = "/etc/haproxy"
+# Errors only. Neither bodies nor query strings nor headers that a client chose freely.
+_LOG = (
+    "%ci:%cp %s %ST %tsc timers=%TR/%Tw/%Tc/%Tr/%Ta retries=%rc "
+    "request=%[var(txn.id)] trace=%[var(txn.trace)] tenant=%[var(txn.tenant)] %HM %HPO"
+)
 _UNAVAILABLE = '{\\"error\\":\\"no replica can take the request now\\"}'
+_CHECK = (
+    "check inter 1s fastinter 250ms downinter 500ms fall 2 rise 1 "
+    f"observe layer7 error-limit {ERRORS_IN_A_ROW} on-error mark-down"
+)
 _TIMED_OUT = '{\\"error\\":\\"the replica did not answer in time\\"}'
 
 
@@ -41,12 +60,15 @@ class Balancer:
     algorithm: BalancingAlgorithm
     pods_name: str  # DNS name of the headless Service, with the cluster's domain
     slots: int  # most pods that can be known at once
-    budget_milliseconds: int
+    budget_milliseconds: int  # what servers shed by
+    target_milliseconds: float  # the latency budget: the histogram of T is fine around it
     connections_per_pod: int
     drain_seconds: int
+    door: Door = Door()
     affinity_header: str = "x-cycle-affinity"
     nameservers: tuple[str, ...] = ()  # address:port; empty: those in the pod's resolv.conf
     address: str = ""  # empty: every address
+    config_folder: str = CONFIG_FOLDER
     http_port: int = HTTP_PORT
     admin_port: int = ADMIN_PORT
     pod_port: int = POD_PORT
@@ -54,8 +76,23 @@ class Balancer:
 
 def render(balancer: Balancer) -> str:
     """The whole haproxy.cfg."""
-    parts = (_process(balancer), _resolvers(balancer), _frontends(balancer), _backend(balancer))
+    parts = (
+        _process(balancer),
+        _resolvers(balancer),
+        _frontends(balancer),
+        _backends(balancer),
+        haproxy_times.table(_bounds(balancer)),
+    )
     return "\n".join(part.strip("\n") + "\n" for part in parts)
+
+
+def render_pages(balancer: Balancer) -> dict[str, str]:
+    """The files beside it, by name, that the pages of T's histograms are made from."""
+    return haproxy_times.page_files(_bounds(balancer))
+
+
+def _bounds(balancer: Balancer) -> tuple[float, ...]:
+    return time_buckets(balancer.target_milliseconds)
 
 
 def _process(balancer: Balancer) -> str:
@@ -67,18 +104,19 @@ global
     nbthread 1
     maxconn {MAXIMUM_CONNECTIONS}
     hard-stop-after {balancer.drain_seconds}s
-
+{haproxy_door.process_lines(balancer.door)}
 defaults
     mode http
     log global
-    option httplog
+    log-format "{_LOG}"
     option dontlog-normal
+    option log-separate-errors
     option redispatch 1
     option abortonclose
     option idle-close-on-response
     option forwardfor
     retries 2
-    retry-on conn-failure
+    retry-on conn-failure empty-response
     timeout connect 500ms
     timeout client 30s
     timeout http-request 10s
@@ -111,12 +149,16 @@ resolvers cluster
 
 
 def _frontends(balancer: Balancer) -> str:
+    door = balancer.door
     return f"""
 frontend {FRONTEND}
-    bind {balancer.address}:{balancer.http_port}
-{_affinity(balancer)}    http-request set-header X-Request-Id %[uuid()] unless {{ req.hdr(X-Request-Id) -m found }}
-    http-request set-var(txn.id) req.hdr(X-Request-Id)
-    http-response set-header X-Request-Id %[var(txn.id)]
+{haproxy_door.bind(door, address=balancer.address, port=balancer.http_port)}
+{haproxy_times.request_rules()}
+{haproxy_door.id_rules()}
+{haproxy_door.key_rules(door)}{_affinity(balancer)}    http-request disable-l7-retry unless {{ method GET HEAD POST }}
+{haproxy_times.response_rules(_bounds(balancer))}
+    http-after-response set-header X-Request-Id %[var(txn.id)]
+    use_backend unchecked if {{ nbsrv(pods) eq 0 }}
     default_backend pods
 
 frontend admin
@@ -124,6 +166,7 @@ frontend admin
     option dontlog-normal
     monitor-uri /healthz
     http-request use-service prometheus-exporter if {{ path /metrics }}
+{haproxy_times.page_rules(balancer.config_folder)}
     http-request return status 404
 """
 
@@ -137,18 +180,26 @@ def _affinity(balancer: Balancer) -> str:
 """
 
 
-def _backend(balancer: Balancer) -> str:
+def _backends(balancer: Balancer) -> str:
+    """The pods, and the same again without checks, for when no check is good."""
     hashing = balancer.algorithm is BalancingAlgorithm.CONSISTENT_HASH
     key = " hash-key addr" if hashing else ""
+    pods = f"{balancer.pods_name}:{balancer.pod_port}"
+    servers = f"maxconn {balancer.connections_per_pod} resolvers cluster resolve-prefer ipv4 init-addr none{key}"
     return f"""
 backend pods
 {_balance(balancer.algorithm)}
     option httpchk
     http-check send meth GET uri {READY_PATH} ver HTTP/1.1 hdr Host pods
     http-check expect status 200
-    default-server check inter 1s fastinter 250ms downinter 500ms fall 2 rise 1 observe layer4 on-error fastinter
-    default-server maxconn {balancer.connections_per_pod} resolvers cluster resolve-prefer ipv4 init-addr none{key}
-    server-template pod 1-{balancer.slots} {balancer.pods_name}:{balancer.pod_port}
+    default-server {_CHECK}
+    default-server {servers}
+    server-template pod 1-{balancer.slots} {pods}
+
+backend unchecked
+{_balance(balancer.algorithm)}
+    default-server {servers}
+    server-template pod 1-{balancer.slots} {pods}
 """
 
 

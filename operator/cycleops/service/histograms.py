@@ -12,10 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from cycleops.service.haproxy import FRONTEND
+from cycleops.service.haproxy_times import OVERHEAD_METRIC, TOTAL_METRIC
 
-# Term of T -> the histogram that measures it, in seconds.
+# Term of T -> the histogram that measures it, in seconds. ``service`` is all of T, from the balancer's door in to its
+# door out; ``pod`` is what the sidecar sees of it, and stands in for it where no balancer can be read.
 TERMS = {
-    "total": "cycle_request_seconds",
+    "service": TOTAL_METRIC,
+    "overhead": OVERHEAD_METRIC,
+    "pod": "cycle_request_seconds",
     "queue": "cycle_queue_seconds",
     "pre": "cycle_pre_seconds",
     "compute": "cycle_compute_seconds",
@@ -160,7 +164,10 @@ class Window:
         counts = total(scrape for _, _, scrape in self._intervals)
         arrivals, errors, failed = (counts.pop(series, {}) for series in (ARRIVALS, ERRORS, FAILED))
         by_term = {term: c for (term, _), c in total({(t, ""): c} for (t, _), c in counts.items()).items()}
-        requests = _requests(by_term.get("total", {}))
+        service, pod = by_term.pop("service", {}), by_term.pop("pod", {})
+        by_term["total"] = service if _requests(service) else pod
+        of = "service" if _requests(service) else "pod"
+        requests = _requests(by_term["total"])
         if requests == 0:
             return None
         start, end = self._intervals[0][0], self._intervals[-1][1]
@@ -169,7 +176,7 @@ class Window:
             requests=requests,
             requests_per_second=(_requests(arrivals) if arrivals else requests) / (end - start),
             errors=_requests(errors) if errors else _requests(failed),
-            hits=sum(_requests(counts.get(("total", outcome), {})) for outcome in ("hit", "coalesced")),
+            hits=sum(_requests(counts.get((of, outcome), {})) for outcome in ("hit", "coalesced")),
             window_seconds=end - start,
             ended_at=end,
         )

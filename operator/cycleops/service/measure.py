@@ -10,6 +10,7 @@ import aiohttp
 from cycleops.service.children import BALANCER_ROLE, SERVER_ROLE
 from cycleops.service.deployed import Deployed
 from cycleops.service.haproxy import ADMIN_PORT, POD_PORT
+from cycleops.service.haproxy_times import PAGES
 from cycleops.service.histograms import Scrape, Series, Window, parse
 from cycleops.service.observation import Measurement
 from cycleops.service.rollout import Pod
@@ -22,11 +23,12 @@ WINDOW_SECONDS = 60.0
 PUBLISH_SECONDS = 30.0
 STALE_AFTER_FAILURES = 3
 _TIMEOUT = aiohttp.ClientTimeout(total=2.0)
-# The sidecar's own metrics have all of T; the server's, which it passes on, have T's terms (and a T without the cache).
-_SERVER_TERMS = f":{POD_PORT}/metrics/server"
+# The balancers have all of T, the sidecars what they see of it with its outcomes, and the servers, whose metrics the
+# sidecars pass on, T's terms (and a T without the cache, which is left out).
+_SIDECAR, _TERMS = f":{POD_PORT}/metrics", f":{POD_PORT}/metrics/server"
 _URLS = {
-    SERVER_ROLE: f":{POD_PORT}/metrics",
-    BALANCER_ROLE: f":{ADMIN_PORT}/metrics?scope=frontend",
+    SERVER_ROLE: (_SIDECAR, _TERMS),
+    BALANCER_ROLE: tuple(f":{ADMIN_PORT}{path}" for path in ("/metrics?scope=frontend", *PAGES)),
 }
 
 
@@ -114,10 +116,11 @@ async def _scrape(pods: Sequence[Pod]) -> tuple[dict[str, Scrape], str]:
 
 async def _read(session: aiohttp.ClientSession, pod: Pod) -> Scrape | str:
     try:
-        scrape = await _get(session, pod, _URLS[pod.role])
-        if pod.role == SERVER_ROLE:
-            terms = await _get(session, pod, _SERVER_TERMS)
-            scrape |= {series: counts for series, counts in terms.items() if series[0] != "total"}
+        scrape: dict[Series, dict[float, float]] = {}
+        for where in _URLS[pod.role]:
+            found = await _get(session, pod, where)
+            known = {term for term, _ in scrape}  # the first page that has a term counts
+            scrape |= {series: counts for series, counts in found.items() if series[0] not in known}
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         logger.debug("metrics of pod %s: %r", pod.name, error)
         return type(error).__name__

@@ -55,4 +55,5 @@ class ServiceObservation:
     pods: tuple[Pod, ...]  # listed only while some are not ready, or to be measured
     missing_claim: str  # PersistentVolumeClaim of the model that is not there; empty when it is, or when pods run
     measurement: Measurement
+    secrets: Mapping[str, str] = field(default_factory=dict)  # of TLS and API keys: version by name, empty when missing
     new_cache_password: str | None = None  # for a managed shared cache; None when its Secret is there

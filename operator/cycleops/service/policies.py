@@ -69,6 +69,7 @@ def _deploy_the_plan(observation: ServiceObservation) -> Decision | None:
         batch_invariant=outcome.batch_invariant,
         requests_per_second=outcome.requests_per_second,
         budget_milliseconds=_shed_by(observation.spec, outcome),
+        target_milliseconds=float(observation.spec.budget.latency.milliseconds),
     )
     return Decision(deploy, plan, _feasible(observation))
 

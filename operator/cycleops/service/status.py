@@ -38,7 +38,7 @@ def new_status(observation: ServiceObservation, decision: Decision, problems: Se
     status = CycleServiceStatus(
         observed_generation=observation.owner.generation,
         conditions=_conditions(observation, findings),
-        url=f"http://{observation.owner.name}.{observation.owner.namespace}.svc" if decision.deploy else None,
+        url=_url(observation) if decision.deploy else None,
         model=model,
         profiles=profiles,
         plan=decision.plan,
@@ -51,6 +51,11 @@ def new_status(observation: ServiceObservation, decision: Decision, problems: Se
         baseline_accuracy=shown.baseline_accuracy,
     )
     return status.to_dict()
+
+
+def _url(observation: ServiceObservation) -> str:
+    scheme = "https" if observation.spec.tls else "http"
+    return f"{scheme}://{observation.owner.name}.{observation.owner.namespace}.svc"
 
 
 def _conditions(observation: ServiceObservation, findings: Sequence[Finding]) -> list[Condition]:
@@ -133,6 +138,10 @@ def _stalled(
             f"PersistentVolumeClaim {observation.missing_claim} does not exist in this namespace: the model is on it"
         )
         return Finding(kind, True, Reason.CLAIM_NOT_FOUND, claim)
+    missing = [name for name, version in observation.secrets.items() if not version]
+    if missing:
+        secret = f"Secret {missing[0]}, which spec.tls or spec.auth names, does not exist in this namespace"
+        return Finding(kind, True, Reason.SECRET_NOT_FOUND, secret)
     broken = worst(observation.pods)
     if broken is not None:
         return Finding(kind, True, broken.reason, broken.problem)
@@ -147,7 +156,7 @@ def _measured(observation: ServiceObservation) -> Measured | None:
     if window is None:
         return None
     total = window.terms["total"]
-    terms = [term for term in ("pre", "compute", "post", "queue") if term in window.terms]
+    terms = [term for term in ("pre", "compute", "post", "queue", "overhead") if term in window.terms]
     return Measured(
         p50_ms=total.p50,
         p99_ms=total.p99,

@@ -2,9 +2,8 @@
 
 import asyncio
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from multidict import CIMultiDictProxy
@@ -14,9 +13,11 @@ from cycle_server.batching.policy import Flow
 from cycle_server.drain import Drain
 from cycle_server.engine.pipeline import Tokens
 from cycle_server.protocol.errors import ProtocolError
+from cycle_server.protocol.timing import Stopwatch
 from cycle_server.server.caller import PRIORITY_HEADER, TENANT_HEADER, budget_seconds, flow_of
 from cycle_server.server.lifecycle import Model
-from cycle_server.server.metrics import OUTCOMES, ServerMetrics
+from cycle_server.server.metrics import OUTCOMES, ServerMetrics, observe
+from cycle_server.tracing import TRACE_HEADER, begun, tracing
 from cycle_wire.serving import ServerConfig
 
 DEADLINE_HEADER = "X-Cycle-Deadline-Ms"  # milliseconds that the client still waits
@@ -35,11 +36,12 @@ class Call:
     size_bytes: int
     headers: CIMultiDictProxy[str]
     remaining_seconds: float = math.inf  # of the protocol's own deadline
+    watch: Stopwatch = field(default_factory=Stopwatch)  # runs since the request arrived
 
 
 @dataclass(frozen=True)
 class Answered(Generic[Content]):
-    """``terms``: seconds of pre, queue, compute and post."""
+    """``terms``: seconds of pre, queue, compute and post, without gaps."""
 
     content: Content
     terms: dict[str, float]
@@ -53,6 +55,7 @@ class Answerer:
         self.metrics = metrics
         self.drain = drain
         self.model: Model | None = None
+        self.tracing = tracing("cycle-server")
         # Changes with everything that changes answers.
         self.version = f"{config.model_digest.removeprefix('sha256:')[:12]}-{config.variant}"
 
@@ -85,32 +88,38 @@ class Answerer:
         write: Callable[[Model, Request, Computed], Content],
     ) -> Answered[Content]:
         """``read`` may run on another thread. Raises ProtocolError, or ShedError when it can't be in time."""
-        model = self.model
+        with begun(self.tracing, "infer", call.headers) as span:
+            answered, batch_size = await self._answer(call, read, write)
+            if span:
+                span.end(status=200, terms=answered.terms, attributes={"cycle.batch.size": batch_size})
+            return answered
+
+    async def _answer(
+        self,
+        call: Call,
+        read: Callable[[Model], tuple[Request, Tokens]],
+        write: Callable[[Model, Request, Computed], Content],
+    ) -> tuple[Answered[Content], int]:
+        model, watch = self.model, call.watch
         if model is None:
             raise ShedError("the model isn't loaded yet", retry_after_seconds=1.0)
         flow = flow_of(tenant=call.headers.get(TENANT_HEADER), priority=call.headers.get(PRIORITY_HEADER))
         deadline = call.arrived + self._budget_seconds(call, flow)
-
-        started = time.perf_counter()
         request, tokens = read(model) if call.size_bytes <= INLINE_BYTES else await asyncio.to_thread(read, model)
-        pre_seconds = time.perf_counter() - started
+        watch.lap("pre")
         computed = await model.batcher.submit(tokens, deadline=deadline, flow=flow)
-        started = time.perf_counter()
+        watch.lap("queue", of_which={"compute": computed.compute_seconds})
         content = write(model, request, computed)
-        terms = {
-            "queue": computed.queue_seconds,
-            "pre": pre_seconds,
-            "compute": computed.compute_seconds,
-            "post": time.perf_counter() - started,
-        }
-        self._observe(call, terms)
-        return Answered(content=content, terms=terms)
+        watch.lap("post")
+        self._observe(call)
+        return Answered(content=content, terms=watch.terms), computed.batch_size
 
-    def _observe(self, call: Call, terms: dict[str, float]) -> None:
+    def _observe(self, call: Call) -> None:
         outcome = call.headers.get(CACHE_HEADER, "")
         label = outcome if outcome in OUTCOMES else "direct"
-        for term, seconds in {**terms, "request": time.monotonic() - call.arrived}.items():
-            self.metrics.terms[term].labels(label).observe(seconds)
+        trace = call.headers.get(TRACE_HEADER, "")
+        for term, seconds in {**call.watch.terms, "request": call.watch.elapsed_seconds}.items():
+            observe(self.metrics.terms[term].labels(label), seconds, traceparent=trace)
 
     def _budget_seconds(self, call: Call, flow: Flow) -> float:
         """The server's budget, or what the client still waits if that is less."""

@@ -10,8 +10,7 @@ from pydantic_core import to_json
 from cycle_server.batching.batcher import ShedError
 from cycle_server.protocol import openai
 from cycle_server.protocol.errors import ProtocolError
-from cycle_server.protocol.timing import HEADER as TIMING_HEADER
-from cycle_server.protocol.timing import format_timing
+from cycle_server.protocol.timing import Stopwatch
 from cycle_server.protocol.v2 import MAXIMUM_BODY_BYTES
 from cycle_server.server.answering import Answerer, Call, retry_after_seconds
 
@@ -28,15 +27,11 @@ def json_body(body: bytes, *, status: int = 200, headers: Mapping[str, str] | No
     return web.Response(body=body, status=status, content_type=JSON, headers=headers)
 
 
-def timing(terms: Mapping[str, float]) -> dict[str, str]:
-    return {TIMING_HEADER: format_timing(terms)}
-
-
 async def read_call(request: web.Request) -> tuple[Call, bytes]:
     """The body, and what came beside it. Raises aiohttp's HTTPRequestEntityTooLarge."""
-    arrived = time.monotonic()
+    arrived, watch = time.monotonic(), Stopwatch()
     body = await request.read()
-    return Call(arrived=arrived, size_bytes=len(body), headers=request.headers), body
+    return Call(arrived=arrived, size_bytes=len(body), headers=request.headers, watch=watch), body
 
 
 def counting(answerer: Answerer) -> Middleware:

@@ -23,7 +23,7 @@ def serve(config: ServerConfig) -> None:
 
 
 async def _serve(config: ServerConfig) -> None:
-    metrics = ServerMetrics()
+    metrics = ServerMetrics(target_milliseconds=config.target_milliseconds)
     drain = Drain(drain_seconds=config.drain_seconds, quiet_seconds=QUIET_SECONDS)
     answerer = Answerer(config, metrics=metrics, drain=drain)
     listening = asyncio.create_task(_listen(answerer))
@@ -40,6 +40,8 @@ async def _serve(config: ServerConfig) -> None:
     await listening
     if answerer.model is not None:
         await asyncio.to_thread(answerer.model.batcher.stop)
+    if answerer.tracing is not None:
+        await asyncio.to_thread(answerer.tracing.close)
 
 
 async def _listen(answerer: Answerer) -> None:

@@ -7,29 +7,43 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.exposition import choose_encoder
+
+from cycle_server.tracing import trace_id
+from cycle_wire.buckets import time_buckets
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of series
 
-# 100 us to 20 s in steps of 25 %, so that a quantile read from the buckets is within about 12 %.
-TIME_BUCKETS = tuple(round(1e-4 * 1.25**i, 7) for i in range(56))
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 OUTCOMES = ("miss", "bypass", "direct")  # direct: without the sidecar
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+def exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """Text and its content type. Exemplars are in OpenMetrics only, which is given to who asks for it."""
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+def observe(histogram: Histogram, seconds: float, *, traceparent: str) -> None:
+    """With the trace as exemplar, where it is sampled."""
+    found = trace_id(traceparent)
+    histogram.observe(seconds, exemplar={"trace_id": found} if found else None)
 
 
 class ServerMetrics:
-    def __init__(self) -> None:
+    """Buckets of times are fine around the latency budget, ``target_milliseconds``."""
+
+    def __init__(self, *, target_milliseconds: float = 1000.0) -> None:
         self.registry = CollectorRegistry()
+        buckets = time_buckets(target_milliseconds)
         ProcessCollector(registry=self.registry)
         self.terms = {
             term: Histogram(
                 f"cycle_{term}_seconds",
                 f"{text} of an answered request.",
                 ["outcome"],
-                buckets=TIME_BUCKETS,
+                buckets=buckets,
                 registry=self.registry,
             )
             for term, text in {
@@ -48,6 +62,3 @@ class ServerMetrics:
         self.in_flight = Gauge("cycle_requests_in_flight", "Requests being answered.", registry=self.registry)
         self.ready = Gauge("cycle_ready", "1 when the server takes requests.", registry=self.registry)
         self.startup = Gauge("cycle_startup_seconds", "From process start to ready.", registry=self.registry)
-
-    def expose(self) -> bytes:
-        return generate_latest(self.registry)

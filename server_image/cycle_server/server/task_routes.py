@@ -7,8 +7,9 @@ from aiohttp import web
 from cycle_server.batching.batcher import Computed
 from cycle_server.engine.pipeline import Tokens
 from cycle_server.protocol import docs_page, openapi, tasks
+from cycle_server.protocol.timing import server_headers
 from cycle_server.server.answering import Answerer
-from cycle_server.server.http import json_body, json_response, read_call, timing
+from cycle_server.server.http import json_body, json_response, read_call
 from cycle_server.server.lengths import refuse_cut
 from cycle_server.server.lifecycle import Model
 
@@ -51,7 +52,7 @@ class TaskRoutes:
             return request, tokens
 
         answered = await self._answerer.answer(call, read=read, write=self._write)
-        return json_body(answered.content, headers=timing(answered.terms))
+        return json_body(answered.content, headers=server_headers(answered.terms))
 
     def _write(self, model: Model, request: tasks.ClassifyRequest, computed: Computed) -> bytes:
         return tasks.classify_response(

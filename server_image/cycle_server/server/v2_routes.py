@@ -8,8 +8,9 @@ from cycle_server.batching.batcher import Computed
 from cycle_server.engine.pipeline import Tokens
 from cycle_server.protocol import binary, v2
 from cycle_server.protocol.tensors import Tensor
+from cycle_server.protocol.timing import server_headers
 from cycle_server.server.answering import Answerer
-from cycle_server.server.http import json_body, json_response, read_call, timing
+from cycle_server.server.http import json_body, json_response, read_call
 from cycle_server.server.lifecycle import Model
 
 BINARY_TYPE = "application/octet-stream"
@@ -82,8 +83,8 @@ class V2Routes:
         answered = await self._answerer.answer(call, read=read, write=self._write)
         content, json_bytes = answered.content
         if json_bytes == len(content):
-            return json_body(content, headers=timing(answered.terms))
-        headers = {**timing(answered.terms), v2.TENSOR_HEADER: str(json_bytes)}
+            return json_body(content, headers=server_headers(answered.terms))
+        headers = {**server_headers(answered.terms), v2.TENSOR_HEADER: str(json_bytes)}
         return web.Response(body=content, content_type=BINARY_TYPE, headers=headers)
 
     def _write(self, model: Model, request: v2.InferRequest, computed: Computed) -> tuple[bytes, int]:

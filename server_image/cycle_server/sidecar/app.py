@@ -12,10 +12,12 @@ from pydantic_core import to_json
 
 from cycle_server.drain import Drain
 from cycle_server.protocol import v2
+from cycle_server.server.metrics import exposition
 from cycle_server.sidecar.front import IDLE_SECONDS, Front
 from cycle_server.sidecar.metrics import SidecarMetrics
 from cycle_server.sidecar.responder import Asked, Responder
 from cycle_server.sidecar.upstream import FORWARDED_HEADERS, PASSED_ON_HEADERS, Upstream, returned_headers
+from cycle_server.tracing import tracing
 from cycle_wire.serving import SidecarConfig
 
 QUIET_SECONDS = 2.0
@@ -26,9 +28,10 @@ SHUTDOWN_SECONDS = 2.0
 class Sidecar:
     def __init__(self, config: SidecarConfig, *, drain: Drain) -> None:
         self._drain = drain
-        self._metrics = SidecarMetrics()
+        self._metrics = SidecarMetrics(target_milliseconds=config.target_milliseconds)
+        self.tracing = tracing("cycle-cache")
         self._upstream = Upstream(config.upstream)
-        self._responder = Responder(config, upstream=self._upstream, metrics=self._metrics)
+        self._responder = Responder(config, upstream=self._upstream, metrics=self._metrics, tracing=self.tracing)
         self._runner = web.AppRunner(
             self._app(),
             handle_signals=False,
@@ -56,6 +59,8 @@ class Sidecar:
         await self._runner.cleanup()
         await self._responder.close()
         await self._upstream.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     def _connection(self) -> asyncio.Protocol:
         server = self._runner.server
@@ -76,15 +81,17 @@ class Sidecar:
         )
         return app
 
-    async def _expose(self, _request: web.Request) -> web.Response:
+    async def _expose(self, request: web.Request) -> web.Response:
         self._metrics.size_bytes.set(self._responder.cache.size_bytes)
         self._metrics.entries.set(self._responder.cache.entries)
-        return web.Response(body=self._metrics.expose(), headers={"Content-Type": "text/plain; version=0.0.4"})
+        text, content_type = exposition(self._metrics.registry, request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
-    async def _expose_server(self, _request: web.Request) -> web.Response:
+    async def _expose_server(self, request: web.Request) -> web.Response:
         """The server's metrics, which listens on the pod's loopback only. The operator reads T's terms here."""
+        accept = {"Accept": request.headers["Accept"]} if "Accept" in request.headers else {}
         try:
-            answer = await self._upstream.send("GET", "/metrics", body=None, headers={})
+            answer = await self._upstream.send("GET", "/metrics", body=None, headers=accept)
         except (ClientError, TimeoutError) as error:
             return _unreachable(error)
         return web.Response(body=answer.body, status=answer.status, headers=dict(answer.headers))

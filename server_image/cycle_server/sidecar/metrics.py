@@ -1,8 +1,13 @@
 """What the sidecar exports on /metrics."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
-from cycle_server.server.metrics import TIME_BUCKETS
+from cycle_wire.buckets import time_buckets
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of series
+
+SHARED_TARGET_MILLISECONDS = 5.0  # around which lookups of the shared cache are told apart
+OUTCOMES = ("hit", "miss", "coalesced", "bypass")
 
 OUTCOMES = ("hit", "miss", "coalesced", "bypass")
 
@@ -10,21 +15,22 @@ OUTCOMES = ("hit", "miss", "coalesced", "bypass")
 class SidecarMetrics:
     """Outcomes: hit, miss, coalesced (waited for another's miss), bypass."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, target_milliseconds: float = 1000.0) -> None:
         self.registry = CollectorRegistry()
+        buckets = time_buckets(target_milliseconds)
         ProcessCollector(registry=self.registry)
         self.request = Histogram(
             "cycle_request_seconds",
             "From the request's arrival in the pod to its answer.",
             ["outcome"],
-            buckets=TIME_BUCKETS,
+            buckets=buckets,
             registry=self.registry,
         )
         self.cache = Histogram(
             "cycle_cache_seconds",
             "The sidecar's own part of it.",
             ["outcome"],
-            buckets=TIME_BUCKETS,
+            buckets=buckets,
             registry=self.registry,
         )
         self.requests = Counter(
@@ -41,9 +47,6 @@ class SidecarMetrics:
         )
         self.entries = Gauge("cycle_cache_entries", "Number of cached answers.", registry=self.registry)
 
-    def expose(self) -> bytes:
-        return generate_latest(self.registry)
-
 
 class SharedMetrics:
     """Of the cache that pods share. Results of lookups: hit, miss, error, skipped (it is left alone)."""
@@ -54,6 +57,9 @@ class SharedMetrics:
             "cycle_shared_cache_stores", "Stores by result: stored, error, dropped.", ["result"], registry=registry
         )
         self.seconds = Histogram(
-            "cycle_shared_cache_seconds", "Time of an answered lookup.", buckets=TIME_BUCKETS, registry=registry
+            "cycle_shared_cache_seconds",
+            "Time of an answered lookup.",
+            buckets=time_buckets(SHARED_TARGET_MILLISECONDS),
+            registry=registry,
         )
         self.up = Gauge("cycle_shared_cache_up", "0 while it is left alone.", registry=registry)

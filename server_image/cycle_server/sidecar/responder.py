@@ -13,13 +13,15 @@ from aiohttp import ClientError
 from pydantic_core import to_json
 
 from cycle_server.protocol import v2
-from cycle_server.protocol.timing import HEADER as TIMING_HEADER
+from cycle_server.protocol.timing import sidecar_headers
+from cycle_server.server.metrics import observe
 from cycle_server.sidecar.cache import AnswerCache, Kept, Known, KnownRequests
 from cycle_server.sidecar.flight import Flights
 from cycle_server.sidecar.key import Identity, cache_key, raw_digest, takes_an_id, with_id, without_id
 from cycle_server.sidecar.metrics import OUTCOMES, SharedMetrics, SidecarMetrics
 from cycle_server.sidecar.shared import SharedCache
 from cycle_server.sidecar.upstream import FORWARDED_HEADERS, Answer, AnswerTooLongError, Upstream
+from cycle_server.tracing import TRACE_HEADER, Tracing, begun
 from cycle_wire.serving import SidecarConfig
 
 CACHE_HEADER = "X-Cycle-Cache"
@@ -39,6 +41,7 @@ class Asked:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    traceparent: str = ""  # of the sidecar's own span, where there is one
 
     @property
     def tenant(self) -> str:
@@ -46,7 +49,9 @@ class Asked:
 
     def forwarded(self, outcome: str) -> dict[str, str]:
         found = {name: self.headers.get(name.lower()) for name in FORWARDED_HEADERS}
-        return {**{name: value for name, value in found.items() if value is not None}, CACHE_HEADER: outcome}
+        known = {name: value for name, value in found.items() if value is not None}
+        own = {TRACE_HEADER: self.traceparent} if self.traceparent else {}
+        return {**known, **own, CACHE_HEADER: outcome}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,12 @@ class _Outcome:
 
 
 class Responder:
-    def __init__(self, config: SidecarConfig, *, upstream: Upstream, metrics: SidecarMetrics) -> None:
+    """``tracing`` None costs nothing; else each request is a span."""
+
+    def __init__(
+        self, config: SidecarConfig, *, upstream: Upstream, metrics: SidecarMetrics, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing
         self._cacheable = config.cacheable and config.size_bytes > 0
         self._identity = Identity(model_digest=config.model_digest, variant=config.variant)
         known_bytes = config.size_bytes // KNOWN_SHARE
@@ -95,6 +105,8 @@ class Responder:
         """The answer to bytes that were read before and whose answer is in memory; None for all else."""
         arrived = time.perf_counter()
         headers = asked.headers
+        if self._tracing is not None:  # a span is more work than is done here
+            return None
         if not self._cacheable or "cache-control" in headers or "x-cycle-cache" in headers:
             return None
         if v2.TENSOR_HEADER.lower() in headers:
@@ -104,14 +116,20 @@ class Responder:
         if known is None or kept is None:
             return None
         answer = Answer(status=200, body=with_id(kept.body, known.request_id), headers=JSON_HEADERS)
-        return self._said(_Outcome("hit", answer, age_seconds=self.cache.age_seconds(kept)), arrived=arrived)
+        return self._said(asked, _Outcome("hit", answer, age_seconds=self.cache.age_seconds(kept)), arrived=arrived)
 
     async def reply(self, asked: Asked) -> Reply:
         """A server that can't be reached is a 503."""
         arrived = time.perf_counter()
-        return self._said(await self._outcome(asked), arrived=arrived)
+        with begun(self._tracing, "cache", asked.headers) as span:
+            traced = replace(asked, traceparent=span.traceparent) if span else asked
+            outcome = await self._outcome(traced)
+            reply = self._said(asked, outcome, arrived=arrived)
+            if span:
+                span.end(status=reply.status, attributes={"cycle.outcome": outcome.name})
+            return reply
 
-    def _said(self, outcome: _Outcome, *, arrived: float) -> Reply:
+    def _said(self, asked: Asked, outcome: _Outcome, *, arrived: float) -> Reply:
         """Counts it, and says in its headers where it came from and how long that took."""
         name, answer = outcome.name, outcome.answer
         total = time.perf_counter() - arrived
@@ -122,13 +140,14 @@ class Responder:
         else:
             self._metrics.requests.labels(name, str(answer.status)).inc()
         if answer.status == 200:
-            self._request_seconds[name].observe(total)
+            observe(self._request_seconds[name], total, traceparent=asked.headers.get(TRACE_HEADER, ""))
             self._cache_seconds[name].observe(own)
-        upstream_timing = answer.headers.get(TIMING_HEADER)
-        timing = f"cache;dur={own * 1000:.3f}"
+        timing = sidecar_headers(
+            outcome=name, total_seconds=total, waited_seconds=outcome.upstream_seconds, upstream=answer.headers
+        )
         headers = {
             **answer.headers,
-            TIMING_HEADER: f"{upstream_timing}, {timing}" if upstream_timing else timing,
+            **timing,
             CACHE_HEADER: name,
         }
         if outcome.age_seconds is not None:
@@ -182,9 +201,7 @@ class Responder:
             answer = replace(answer, body=with_id(answer.body, request.id))
         if not shared:
             return replace(outcome, answer=answer)
-        # The terms of T in it are another's.
-        headers = {name: value for name, value in answer.headers.items() if name != TIMING_HEADER}
-        return _Outcome("coalesced", replace(answer, headers=headers), time.perf_counter() - started)
+        return _Outcome("coalesced", answer, time.perf_counter() - started)
 
     async def _find(self, asked: Asked, request: v2.InferRequest, key: bytes, *, fresh: bool) -> _Outcome:
         """From the shared cache, else from the server; its answer is kept when it may be."""

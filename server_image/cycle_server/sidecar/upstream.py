@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector
 from yarl import URL
 
+from cycle_server.protocol.timing import ELAPSED_HEADER
+from cycle_server.tracing import FORWARDED as TRACE_HEADERS
+
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 120.0  # the server sheds far earlier; this only ends what hangs
 LONGEST_ANSWER_BYTES = 32 * 1024 * 1024
@@ -18,6 +21,7 @@ FORWARDED_HEADERS = (
     "X-Cycle-Tenant",
     "X-Cycle-Priority",
     "Inference-Header-Content-Length",
+    *TRACE_HEADERS,
 )
 PASSED_ON_HEADERS = (*FORWARDED_HEADERS, "Accept")  # of all other requests, whose answers are never kept
 RETURNED_HEADERS = (
@@ -26,6 +30,7 @@ RETURNED_HEADERS = (
     "Server-Timing",
     "Cache-Control",
     "Inference-Header-Content-Length",
+    ELAPSED_HEADER,
 )
 
 

@@ -58,7 +58,9 @@ def test_an_answer_and_its_timing(server: Running) -> None:
     assert probabilities["shape"] == [1, len(LABELS)]
     assert sum(probabilities["data"]) == pytest.approx(1, abs=1e-5)
     assert label["data"] == [LABELS[probabilities["data"].index(max(probabilities["data"]))]]
-    assert set(parse_timing(reply.headers["Server-Timing"])) == set(TERMS)
+    terms = parse_timing(reply.headers["Server-Timing"])
+    assert set(terms) == set(TERMS)
+    assert sum(terms.values()) == pytest.approx(int(reply.headers["X-Cycle-Elapsed-Us"]) / 1e6, rel=0.02)
 
 
 def test_many_at_once_get_the_answers_they_get_alone(server: Running) -> None:

@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from dnslib import QTYPE, RR, A, DNSRecord
+from dnslib import QTYPE, RCODE, RR, A, DNSRecord
 from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from cycleops.api.cycleservice import BalancingAlgorithm
-from cycleops.service.haproxy import Balancer, render
+from cycleops.service.haproxy import Balancer, render, render_pages
+from tests.unit.service.doors import write_door
 
 PODS_NAME = "supersense-pods.demo.svc.cluster.local"
 
@@ -35,6 +37,8 @@ class PodNames(BaseResolver):  # type: ignore[misc]
 
     def resolve(self, request: DNSRecord, handler: DNSHandler) -> DNSRecord:  # noqa: ARG002 - dnslib's signature
         reply = request.reply()
+        if not self.addresses:
+            reply.header.rcode = RCODE.NXDOMAIN  # as the cluster's DNS says it
         if request.q.qtype == QTYPE.A and str(request.q.qname).rstrip(".") == PODS_NAME:
             for address in self.addresses:
                 reply.add_answer(RR(PODS_NAME, QTYPE.A, rdata=A(address), ttl=1))
@@ -49,6 +53,9 @@ class FakePod:
     port: int
     ready: bool = True
     delay_seconds: float = 0.0
+    status: int = 200
+    said: dict[str, str] = field(default_factory=dict)  # further headers of its answers
+    dies: bool = False  # closes the connection instead of answering
     answered: int = 0
     bodies: list[bytes] = field(default_factory=list)
     headers: CIMultiDictProxy[str] = field(default_factory=lambda: CIMultiDictProxy(CIMultiDict()))
@@ -74,8 +81,11 @@ class FakePod:
         self.bodies.append(await request.read())
         self.headers = request.headers
         await asyncio.sleep(self.delay_seconds)
+        if self.dies and request.transport is not None:
+            request.transport.abort()
         self.answered += 1
-        return web.json_response({"pod": self.address}, headers={"Server-Timing": "queue;dur=1.5, pre;dur=0.2"})
+        headers = {"Server-Timing": "queue;dur=1.500, pre;dur=0.200", **self.said}
+        return web.json_response({"pod": self.address}, status=self.status, headers=headers)
 
 
 @dataclass
@@ -111,7 +121,9 @@ class Running:
         for _ in range(int(timeout_seconds / 0.05)):
             lines = (await self.admin("/metrics"))[1].splitlines()
             up = sum(
-                line.endswith(" 1") for line in lines if line.startswith("haproxy_server_status{") and '"UP"' in line
+                line.endswith(" 1")
+                for line in lines
+                if line.startswith('haproxy_server_status{proxy="pods"') and '"UP"' in line
             )
             if condition(up):
                 return up
@@ -143,6 +155,16 @@ def host_text(balancer: Balancer) -> str:
     return text if host_version() >= (3, 0) else text.replace(" hash-key addr", "")
 
 
+def write_configuration(balancer: Balancer) -> Path:
+    """haproxy.cfg with the files that it names, in its ``config_folder``."""
+    folder = Path(balancer.config_folder)
+    for name, text in render_pages(balancer).items():
+        (folder / name).write_text(text)
+    file = folder / "haproxy.cfg"
+    file.write_text(host_text(balancer))
+    return file
+
+
 def start_haproxy(file: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["haproxy", "-db", "-f", str(file)], stdout=file.with_suffix(".log").open("wb"))
 
@@ -151,22 +173,22 @@ def start_haproxy(file: Path) -> subprocess.Popen[bytes]:
 async def running(
     request: pytest.FixtureRequest, tmp_path: Path, names: tuple[PodNames, int]
 ) -> AsyncIterator[Running]:
-    """Parametrize indirectly with an BalancingAlgorithm."""
+    """Parametrize indirectly with fields of Balancer, or ``tls`` and ``keys`` for its door."""
+    changes: dict[str, Any] = dict(getattr(request, "param", {}))
+    door = write_door(tmp_path, tls=changes.pop("tls", False), keys=changes.pop("keys", False))
     resolver, dns_port = names
     pod_port, http_port, admin_port = free_port(), free_port(), free_port()
     pods = [FakePod(address=f"127.0.1.{i}", port=pod_port) for i in (1, 2)]
     for pod in pods:
         await pod.start()
     resolver.addresses = [pod.address for pod in pods]
-    algorithm = getattr(request, "param", BalancingAlgorithm.LEAST_CONNECTIONS)
-    balancer = Balancer(
-        algorithm=algorithm, pods_name=PODS_NAME, slots=4, budget_milliseconds=300, connections_per_pod=64,
-        drain_seconds=5, nameservers=(f"127.0.0.1:{dns_port}",), address="127.0.0.1", http_port=http_port,
-        admin_port=admin_port, pod_port=pod_port,
-    )  # fmt: skip
-    file = tmp_path / "haproxy.cfg"
-    file.write_text(host_text(balancer))
-    process = start_haproxy(file)
+    settings: dict[str, Any] = {
+        "algorithm": BalancingAlgorithm.LEAST_CONNECTIONS, "pods_name": PODS_NAME, "slots": 4,
+        "budget_milliseconds": 300, "target_milliseconds": 300, "connections_per_pod": 64, "drain_seconds": 5,
+        "config_folder": str(tmp_path), "nameservers": (f"127.0.0.1:{dns_port}",), "address": "127.0.0.1",
+        "http_port": http_port, "admin_port": admin_port, "pod_port": pod_port, "door": door,
+    }  # fmt: skip
+    process = start_haproxy(write_configuration(Balancer(**settings | changes)))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         found = Running(pods, resolver, http_port, admin_port, process, session)
         try:

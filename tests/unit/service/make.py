@@ -163,7 +163,12 @@ NOTHING_FOUND = Outcome(
 
 def deployed(**changes: Any) -> Deployed:
     return of_plan(
-        plan(), model=MODEL, batch_invariant=True, requests_per_second=20.0, budget_milliseconds=320.0
+        plan(),
+        model=MODEL,
+        batch_invariant=True,
+        requests_per_second=20.0,
+        budget_milliseconds=320.0,
+        target_milliseconds=80.0,
     ).model_copy(update=changes)
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.hardwareclass import HardwareClassSpec
+from cycleops.service.balancer import secret_names
 from cycleops.service.deployed import Deployed, read_deployed
 from cycleops.service.desired import desired_children, unwanted_children
 from cycleops.service.evidence import find_evidence
@@ -38,6 +39,7 @@ def children(
     spec_: CycleServiceSpec | None = None,
     class_: HardwareClassSpec | None = None,
     settings: ServiceSettings = SETTINGS,
+    secrets: dict[str, str] | None = None,
 ) -> dict[tuple[str, str], Body]:
     bodies = desired_children(
         owner=OWNER,
@@ -45,6 +47,7 @@ def children(
         deployed=of or deployed(),
         hardware=class_ or hardware(),
         settings=settings,
+        secrets=secrets or {},
     )
     return {(body["kind"], body["metadata"]["name"]): body for body in bodies}
 
@@ -219,3 +222,20 @@ def test_what_is_deployed_is_read_back_from_the_deployment() -> None:
     annotations = body["metadata"]["annotations"]
     told = deployment("supersense-server", wanted=2, available=2, annotations=annotations)
     assert read_deployed(told, service="supersense") == deployed()
+
+
+def test_tls_and_keys_are_mounted_where_haproxy_looks_and_a_new_version_rolls_the_balancers() -> None:
+    guarded = spec(tls={"secretRef": {"name": "front"}}, auth={"apiKeySecretRef": {"name": "keys"}})
+    assert secret_names(guarded) == ["front", "keys"]
+    one = children(spec_=guarded, secrets={"front": "1", "keys": "1"})
+    pod = one["Deployment", "supersense-balancer"]["spec"]["template"]
+    volumes = {volume["name"]: volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume}
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
+    text = one["ConfigMap", "supersense-balancer"]["data"]["haproxy.cfg"]
+    files = {f"{mounts[name]}/{item['path']}" for name, volume in volumes.items() for item in volume["items"]}
+    assert files == {"/etc/haproxy-tls/tls.pem", "/etc/haproxy-tls/tls.pem.key", "/etc/haproxy-keys/keys.map"}
+    assert {file for file in files if file in text} == files - {"/etc/haproxy-tls/tls.pem.key"}
+    assert one["Service", "supersense"]["spec"]["ports"][0]["port"] == 443
+    two = children(spec_=guarded, secrets={"front": "1", "keys": "2"})["Deployment", "supersense-balancer"]
+    assert two["spec"]["template"]["metadata"] != pod["metadata"]
+    assert two["spec"]["template"]["spec"] == pod["spec"]

@@ -41,8 +41,8 @@ def test_only_our_histograms_are_taken_bucket_by_bucket() -> None:
     pod.answer([0.015, 0.03])
     pod.answer([0.001], outcome="hit")
     scrape = pod.scrape()
-    assert set(scrape) == {("total", "miss"), ("total", "hit"), ("compute", "")}
-    assert scrape["total", "miss"] == {0.01: 0, 0.02: 1, 0.05: 1, 0.1: 0, float("inf"): 0}
+    assert set(scrape) == {("pod", "miss"), ("pod", "hit"), ("compute", "")}
+    assert scrape["pod", "miss"] == {0.01: 0, 0.02: 1, 0.05: 1, 0.1: 0, float("inf"): 0}
 
 
 def test_a_window_holds_what_happened_in_it_over_all_pods() -> None:
@@ -94,7 +94,7 @@ def test_old_requests_leave_the_window_and_memory() -> None:
 def test_the_quantile_lies_in_the_bucket_of_the_true_one(times: list[float], share: float) -> None:
     pod = Pod()
     pod.answer(times)
-    found = quantile_seconds(pod.scrape()["total", "miss"], share)
+    found = quantile_seconds(pod.scrape()["pod", "miss"], share)
     ordered = sorted(times)
     index = next(i for i in range(len(ordered)) if (i + 1) >= share * len(ordered) - 1e-9)
     edges = (0.0, *BOUNDS)

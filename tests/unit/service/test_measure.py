@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from cycleops.service import measure
+from cycleops.service.haproxy_times import PAGES
 from cycleops.service.measure import PUBLISH_SECONDS, Measurer
 from cycleops.service.observation import Measurement
 from cycleops.service.rollout import Pod
@@ -49,8 +50,7 @@ class Server:
 @pytest.fixture
 async def servers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Server]]:
     port = free_port()
-    monkeypatch.setitem(measure._URLS, "server", f":{port}/metrics")
-    monkeypatch.setattr(measure, "_SERVER_TERMS", f":{port}/metrics/server")
+    monkeypatch.setitem(measure._URLS, "server", (f":{port}/metrics", f":{port}/metrics/server"))
     found, runners = [Server("127.0.2.1"), Server("127.0.2.2")], []
     for server in found:
         app = web.Application()
@@ -147,7 +147,8 @@ def test_a_round_is_due_after_the_interval_and_forgotten_services_leave_no_trace
 async def test_arrivals_and_errors_are_the_balancers_own(
     running: Running, servers: list[Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(measure._URLS, "balancer", f":{running.admin_port}/metrics?scope=frontend")
+    pages = tuple(f":{running.admin_port}{path}" for path in ("/metrics?scope=frontend", *PAGES))
+    monkeypatch.setitem(measure._URLS, "balancer", pages)
     balancer = Pod(uid="b", name="balancer", address="127.0.0.1", role="balancer", ready=True)
     measurer, pods = Measurer(), [servers[0].pod, balancer]
 
@@ -157,8 +158,7 @@ async def test_arrivals_and_errors_are_the_balancers_own(
     await round_at(0)
     for _ in range(5):
         await running.ask()
-    for pod in running.pods:
-        pod.ready = False
+    running.names.addresses.clear()
     await running.until(lambda up: up == 0)
     assert (await running.ask())[0] == 503
     servers[0].answer(5)
@@ -166,3 +166,26 @@ async def test_arrivals_and_errors_are_the_balancers_own(
     assert measured is not None
     assert (measured.requests, measured.errors) == (5, 1)
     assert math.isclose(measured.requests_per_second, 6 / 40)
+
+
+async def test_t_is_the_balancers_and_the_overhead_is_what_no_term_has(
+    running: Running, servers: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = tuple(f":{running.admin_port}{path}" for path in ("/metrics?scope=frontend", *PAGES))
+    monkeypatch.setitem(measure._URLS, "balancer", pages)
+    balancer = Pod(uid="b", name="balancer", address="127.0.0.1", role="balancer", ready=True)
+    measurer, pods = Measurer(), [servers[0].pod, balancer]
+    for pod in running.pods:  # 30 ms, of which 20 are of the terms
+        pod.delay_seconds = 0.03
+        pod.said = {"X-Cycle-Cache": "miss", "X-Cycle-Elapsed-Us": "25000", "X-Cycle-Terms-Us": "20000"}
+    await measurer.measure("uid", pods=pods, deployed=deployed(), percentile=PERCENTILE, now=0)
+    for _ in range(10):
+        await running.ask()
+    servers[0].answer(10, seconds=0.025)
+    measured = (await measurer.measure("uid", pods=pods, deployed=deployed(), percentile=PERCENTILE, now=40)).measured
+    assert measured is not None
+    assert measured.requests == 10
+    assert measured.terms["total"].p50 > 28  # the bucket that 30 ms and more are in
+    assert measured.terms["overhead"].p50 > 8
+    assert measured.terms["overhead"].p50 < measured.terms["total"].p50
+    assert "pod" not in measured.terms

@@ -41,6 +41,16 @@ async def test_timing_of_a_miss_and_of_a_hit(pod: Pod) -> None:
     assert set(hit) == {"cache"}
 
 
+async def test_metrics_have_the_trace_as_exemplar_for_who_asks_for_openmetrics(pod: Pod) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    await pod.ask(headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    async with pod.client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}) as answer:
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        assert f'trace_id="{trace}"' in await answer.text()
+    async with pod.client.get("/metrics") as answer:
+        assert trace not in await answer.text()
+
+
 async def test_tenants_do_not_share_answers(pod: Pod) -> None:
     assert await pod.ask(headers={"X-Cycle-Tenant": "a"}) == ("miss", "1")
     assert await pod.ask(headers={"X-Cycle-Tenant": "b"}) == ("miss", "2")
