@@ -5,7 +5,7 @@
 Ours runs with one setting for all traces. The peers' target is swept for each trace on other draws of it than those
 that are reported (with --hindsight on the same), and their best is taken: fewest replica-hours with at least 99 % of
 the requests within the budget; where none reaches that, the most within it below the static peak's hours. Writes a plot
-per trace and planner.json's `policies` into out/bench/. All traces take about ten minutes on one core.
+per trace and planner.json's `policies` into out/bench/. Minutes per trace.
 """
 
 import argparse
