@@ -80,6 +80,7 @@ def main() -> None:
         place = Place(folder, digest, "engine", Path(scratch), server_core=cores[0], client_core=cores[-1])
         mixed = make_corpus(folder / "tokenizer.json").mixed
         servers = start_ours(place, cache_bytes=4 * MIB)
+        os.sched_setaffinity(0, {place.client_core})
         try:
             rows = asyncio.run(soak(servers, mixed, minutes=options.minutes, rate=options.rate))
         finally:
