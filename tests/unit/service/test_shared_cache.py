@@ -25,6 +25,7 @@ def children(cache: Body | None, *, password: str | None = "p" * 64, image: str 
         deployed=deployed(),
         hardware=hardware(),
         settings=SETTINGS,
+        secrets={},
         new_cache_password=password,
     )
     return {(body["kind"], body["metadata"]["name"]): body for body in bodies}
