@@ -31,6 +31,7 @@ def test_valkey_runs_with_the_operators_settings() -> None:
         deployed=deployed(),
         hardware=hardware(),
         settings=SETTINGS,
+        secrets={},
         new_cache_password="secret",
     )
     deployment = next(b for b in bodies if b["kind"] == "Deployment" and b["metadata"]["name"].endswith("-cache"))
