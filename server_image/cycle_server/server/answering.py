@@ -62,7 +62,7 @@ class Answerer:
     @property
     def ready(self) -> bool:
         """A pod whose compute thread hangs gets no more requests; its liveness then ends it."""
-        return self.model is not None and not self.drain.draining and not self.model.batcher.is_stuck()
+        return self.model is not None and not self.drain.draining and self.live
 
     @property
     def live(self) -> bool:

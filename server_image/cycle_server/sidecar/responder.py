@@ -115,8 +115,7 @@ class Responder:
         kept = self.cache.get(known.key) if known is not None else None
         if known is None or kept is None:
             return None
-        answer = Answer(status=200, body=with_id(kept.body, known.request_id), headers=JSON_HEADERS)
-        return self._said(asked, _Outcome("hit", answer, age_seconds=self.cache.age_seconds(kept)), arrived=arrived)
+        return self._said(asked, self._hit(kept, known.request_id), arrived=arrived)
 
     async def reply(self, asked: Asked) -> Reply:
         """A server that can't be reached is a 503."""
@@ -157,8 +156,10 @@ class Responder:
     async def _outcome(self, asked: Asked) -> _Outcome:
         control = directives(asked.headers)
         request = self._readable(asked) if self._cacheable and not control & {"no-store", "bypass"} else None
-        # Written anew a request near the limit can be too long for the server (1e5 is 100000.0).
-        if request is None or len(without_id(request)) > v2.MAXIMUM_BODY_BYTES:
+        if request is None:
+            return await self._ask("bypass", asked, asked.body)
+        anew = without_id(request)
+        if len(anew) > v2.MAXIMUM_BODY_BYTES:  # a request near the limit may be too long then (1e5 is 100000.0)
             return await self._ask("bypass", asked, asked.body)
         tenant = asked.tenant
         try:
@@ -166,13 +167,13 @@ class Responder:
         except ValueError:
             return await self._ask("bypass", asked, asked.body)
         if "no-cache" in control:
-            return await self._miss(asked, request, key, fresh=True)
+            return await self._miss(asked, request, anew, key, fresh=True)
         digest = raw_digest(path=asked.path, tenant=tenant, body=asked.body)
         self._known.put(digest, Known(key=key, request_id=request.id))
         kept = self.cache.get(key)
         if kept is not None:
             return self._hit(kept, request.id)
-        return await self._miss(asked, request, key, fresh=False)
+        return await self._miss(asked, request, anew, key, fresh=False)
 
     @staticmethod
     def _readable(asked: Asked) -> v2.InferRequest | None:
@@ -188,12 +189,14 @@ class Responder:
         answer = Answer(status=200, body=with_id(kept.body, request_id), headers=JSON_HEADERS)
         return _Outcome("hit", answer, age_seconds=self.cache.age_seconds(kept))
 
-    async def _miss(self, asked: Asked, request: v2.InferRequest, key: bytes, *, fresh: bool) -> _Outcome:
-        """``fresh``: what was made before will not do, nor will a flight that may find that."""
+    async def _miss(self, asked: Asked, request: v2.InferRequest, anew: bytes, key: bytes, *, fresh: bool) -> _Outcome:
+        """``anew``: the request without its id. ``fresh``: what was made before will not do, nor will a flight that may
+        find that.
+        """
         started = time.perf_counter()
         flight = key + b"fresh" if fresh else key
         for _ in range(ROUNDS):
-            outcome, shared = await self._flights.join(flight, lambda: self._find(asked, request, key, fresh=fresh))
+            outcome, shared = await self._flights.join(flight, lambda: self._find(asked, anew, key, fresh=fresh))
             if not shared or outcome.answer.status == 200:
                 break
         answer = outcome.answer
@@ -203,13 +206,13 @@ class Responder:
             return replace(outcome, answer=answer)
         return _Outcome("coalesced", answer, time.perf_counter() - started)
 
-    async def _find(self, asked: Asked, request: v2.InferRequest, key: bytes, *, fresh: bool) -> _Outcome:
+    async def _find(self, asked: Asked, anew: bytes, key: bytes, *, fresh: bool) -> _Outcome:
         """From the shared cache, else from the server; its answer is kept when it may be."""
         if self._shared is not None and not fresh:
             found = await self._shared.get(key)
             if found is not None and takes_an_id(found.body):
                 return self._hit(self.cache.put(key, found.body, age_seconds=found.age_seconds), None)
-        outcome = await self._ask("miss", asked, without_id(request))
+        outcome = await self._ask("miss", asked, anew)
         if _may_be_kept(outcome.answer):
             self.cache.put(key, outcome.answer.body)
             if self._shared is not None:
