@@ -18,6 +18,7 @@ MetricName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][
 
 class Task(StrEnum):
     TEXT_CLASSIFICATION = "TextClassification"
+    LANGUAGE_MODELING = "LanguageModeling"  # a causal language model: generates text
 
 
 class Precision(StrEnum):

@@ -83,6 +83,21 @@ class ProfileRow(WireModel):
     post: Histogram
 
 
+class GenerationRow(WireModel):
+    """A causal language model that generates, with ``concurrency`` sequences under way all the time (continuous batching).
+
+    Times are of one sequence. Every sequence has ``prompt_tokens`` and is given ``output_tokens``.
+    """
+
+    concurrency: int = Field(ge=1, le=4096)
+    prompt_tokens: int = Field(ge=1, le=1_048_576)
+    output_tokens: int = Field(ge=1, le=1_048_576)
+    pre: Histogram = Field(description="Chat template and tokenizing.")
+    first_token: Histogram = Field(description="From the scheduler's taking the sequence to its first token: prefill.")
+    per_token: Histogram = Field(description="Between two tokens of one sequence: a step of decoding.")
+    post: Histogram = Field(description="Detokenizing and writing, of the whole answer.")
+
+
 class MetricValue(WireModel):
     name: str = Field(max_length=63)
     value: float
@@ -96,7 +111,10 @@ class Profile(WireModel):
     hardware_class_hash: str = Field(max_length=64, description="Hash of the class's spec at the time of measuring.")
     image: str = Field(max_length=512, description="Server image that measured.")
     server_settings_hash: str = Field(max_length=64)
-    rows: list[ProfileRow] = Field(max_length=512)
+    rows: list[ProfileRow] = Field(max_length=512, description="Empty for a model that generates.")
+    generation: list[GenerationRow] = Field(
+        default_factory=list, max_length=256, description="Of a model that generates; empty for others."
+    )
     overhead: Histogram = Field(
         description="Paced requests of batch 1 over HTTP through the cache sidecar (a miss): "
         "total less pre, compute, post. An idle server's hand-over between threads is in it."
