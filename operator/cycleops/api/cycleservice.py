@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from cycle_wire.base import Digest, IntOrDecimal, Name, decimal_bounds
+from cycle_wire.metrics import LOWER_IS_BETTER
 from cycle_wire.parts import MetricName
 from cycle_wire.serving import CachePolicy
 from cycleops.api.base import (
@@ -74,7 +75,9 @@ class StageBudget(ApiModel):
 
 
 class AccuracyFloor(ApiModel):
-    metric: MetricName = Field("accuracy", description="Metric of the job's evaluation.")
+    metric: MetricName = Field(
+        "accuracy", description="Metric of the job's evaluation, one that is better when higher (not perplexity)."
+    )
     minimum: IntOrDecimal | None = Field(
         None, description="Smallest value allowed.", json_schema_extra=decimal_bounds(at_least="0", at_most="1")
     )
@@ -216,6 +219,12 @@ _RULES = (
         "!has(self.budget.accuracy) || has(self.budget.accuracy.maximumDrop) == has(self.budget.accuracy.baseline)",
         "budget.accuracy.baseline must be given with maximumDrop, and only with it",
         ".budget.accuracy.baseline",
+    ),
+    rule(
+        f"!has(self.budget.accuracy) || !(self.budget.accuracy.metric in {sorted(LOWER_IS_BETTER)})",
+        f"budget.accuracy.metric must be one that is better when higher, which {', '.join(sorted(LOWER_IS_BETTER))} "
+        "is not: a language model's is tokenAccuracy",
+        ".budget.accuracy.metric",
     ),
     rule(
         "!has(self.cache) || !has(self.cache.l2) || has(self.cache.l1) "
