@@ -199,6 +199,10 @@ BAD_INPUTS: dict[str, tuple[Callable[[Workplace], object], str, str, str]] = {
         lambda w: _rewrite_config(w, vocab_size=20),
         "ModelUnsupported", "spec.model.uri", "vocab_size is 20",
     ),
+    "shape": (
+        lambda w: _rewrite_config(w, num_attention_heads=5),
+        "ModelUnreadable", "spec.model.uri", "config.json can't be read",
+    ),
     "pickle": (_pickled, "ModelUnsupported", "spec.model.uri", "convert the weights to model.safetensors"),
 }  # fmt: skip
 
@@ -221,8 +225,7 @@ def test_weights_that_lack_some_are_refused(causal: Workplace) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_both_ranks(causal: Workplace, ranks: Ranks) -> None:
-    causal.spec["training"] |= {"learningRate": "1", "warmupRatio": "0", "maximumSteps": 400}
-    _rewrite_config(causal, initializer_range=1e30)
+    causal.spec["training"] |= {"learningRate": "1e30", "warmupRatio": "0"}
     done = ranks()
     assert done.returncode == 3, done.stdout + done.stderr
     (failure,) = causal.operator.messages("Failure")

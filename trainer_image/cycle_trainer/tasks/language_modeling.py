@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -130,7 +131,7 @@ class LanguageModeling:
             config = causal.read_config(self._folder)
         except UnsupportedModelError as error:
             raise BadInputError("ModelUnsupported", str(error), field=MODEL_FIELD) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, StrictDataclassError) as error:
             message = f"{uri_of(self._folder)}/config.json can't be read: {error}"
             raise BadInputError("ModelUnreadable", message, field=MODEL_FIELD) from None
         longest = config.max_position_embeddings
