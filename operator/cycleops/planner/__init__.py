@@ -6,6 +6,7 @@ A pure library: no Kubernetes, no I/O, no clock. ``docs/concepts/planner.md`` is
     result        what comes out         service_time  a profile as quantile functions
     planning      the door               laws          t_pre, t_compute and t_post, fitted
     prepare, search, nearest, frontier   the search    queueing      closed forms
+    memory        what planning again needs
     evaluate      one choice, simulated  outcomes      what is said of a simulation
     simulate      the data path          simulation/   queues, balancers, arrivals: compiled loops
     explain       the sentences
@@ -22,7 +23,7 @@ from cycleops.planner.model import (
     Settings,
     Workload,
 )
-from cycleops.planner.planning import plan
+from cycleops.planner.planning import Planner, plan
 from cycleops.planner.result import (
     Dimension,
     FrontierPoint,
@@ -39,6 +40,6 @@ from cycleops.planner.result import (
 
 __all__ = [
     "AccuracyFloor", "Algorithm", "Budget", "Candidate", "Dimension", "FrontierPoint", "HardwareOption", "Limits",
-    "NearestFeasible", "Obstacle", "Pinned", "Plan", "PlanResult", "Prediction", "RejectReason", "Rejected", "Settings",
-    "Term", "Workload", "plan", "to_dict",
+    "NearestFeasible", "Obstacle", "Pinned", "Plan", "PlanResult", "Planner", "Prediction", "RejectReason", "Rejected",
+    "Settings", "Term", "Workload", "plan", "to_dict",
 ]  # fmt: skip

@@ -1,23 +1,25 @@
 """What the search asks: how does this candidate do with this batch, delay and number of replicas? Answers are kept."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cycleops.planner import queueing
+from cycleops.planner.memory import Memory, Tables
 from cycleops.planner.model import Algorithm, Candidate, Settings, Workload
-from cycleops.planner.outcomes import Sizing, prediction_of, quantile, sizing_of
+from cycleops.planner.outcomes import Sizing, Target, prediction_of, quantile, sizing_of, targets_of
 from cycleops.planner.result import Prediction
 from cycleops.planner.service_time import ServiceTimes, heaviness
-from cycleops.planner.simulate import WARM_UP_SHARE, Outcome, Path, Shape, Station, simulate
-from cycleops.planner.traffic import Draws, draw
+from cycleops.planner.simulate import WARM_UP_SHARE, Balancing, GivenUp, Group, Outcome, Path, simulate_fleet
+from cycleops.planner.simulation.rules import Patience
+from cycleops.planner.traffic import Draws
 
 Array = NDArray[np.float64]
 _MAXIMUM_REQUESTS = 100_000
-SCOUTED_SHARE = 0.15  # of the requests: enough to see that far too few replicas are too few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Prepared:
     times: ServiceTimes
     accuracy: float | None
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, str]:
         return self.candidate.profile.variant, self.candidate.hardware.name
 
@@ -45,6 +47,18 @@ class Choice:
     replicas: int
 
 
+# What is known is kept by candidate, delay and replicas, and there by maximum batch.
+_Place = tuple[tuple[str, str], float, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Broken:
+    """A budget that a choice was seen to break before its simulation's end."""
+
+    latency_milliseconds: float
+    largest_batch: int
+
+
 @dataclass(kw_only=True)
 class Evaluator:
     """Simulates candidates under one workload; the same question is answered once. ``percentile`` is the budget's."""
@@ -54,50 +68,89 @@ class Evaluator:
     algorithm: Algorithm
     settings: Settings
     seed: int
+    memory: Memory = field(default_factory=Memory)
     draws: Draws = field(init=False)
-    _kept: dict[tuple[tuple[str, str], Choice], Sizing] = field(init=False, default_factory=dict)
-    _scouts: dict[tuple[tuple[str, str], Choice], Outcome] = field(init=False, default_factory=dict)
-    _lengths: dict[int, Array] = field(init=False, default_factory=dict)
-    _single: dict[tuple[str, str], float] = field(init=False, default_factory=dict)
-    _full: dict[tuple[tuple[str, str], int], float] = field(init=False, default_factory=dict)
-    _stations: dict[tuple[tuple[str, str], float], Station] = field(init=False, default_factory=dict)
+    targets: tuple[Target, ...] = field(init=False)
+    _arrival: Array = field(init=False)
+    _warm_up: int = field(init=False)
+    _kept: dict[_Place, dict[int, Sizing]] = field(init=False, default_factory=dict)
+    _broken: dict[_Place, dict[int, _Broken]] = field(init=False, default_factory=dict)
+    _known_tables: dict[tuple[str, str], Tables] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        # At least 60 requests beyond the percentile, as far as time allows.
-        wanted = max(self.settings.requests, math.ceil(60 / (1 - self.percentile / 100)))
-        self.draws = draw(
-            workload=self.workload,
-            requests=min(wanted, max(_MAXIMUM_REQUESTS, self.settings.requests)),
+        # At least 60 requests beyond each percentile, as far as time allows.
+        beyond = [(1.0, self.percentile), *((one.rate_share, one.percentile) for one in self.workload.classes)]
+        wanted = max(math.ceil(60 / (1 - percentile / 100) / share) for share, percentile in beyond)
+        self.draws = self.memory.draws(
+            self.workload,
+            requests=min(max(wanted, self.settings.requests), max(_MAXIMUM_REQUESTS, self.settings.requests)),
             dispatchers=self.settings.dispatchers,
             seed=self.seed,
         )
+        self.targets = targets_of(self.workload, self.percentile, self.draws.traffic)
+        self._arrival = np.cumsum(self.draws.gaps) / self.workload.rate_per_second
+        self._warm_up = math.ceil(WARM_UP_SHARE * self.draws.count)
 
     @property
     def miss_rate_per_second(self) -> float:
         return self.workload.rate_per_second * (1 - self.workload.cache_hit_ratio_lower)
 
     @property
-    def evaluations(self) -> Mapping[tuple[tuple[str, str], Choice], Sizing]:
-        return self._kept
+    def evaluations(self) -> dict[tuple[tuple[str, str], Choice], Sizing]:
+        """What was simulated to the end."""
+        return {
+            (key, Choice(batch_size=size, delay_seconds=delay, replicas=replicas)): sizing
+            for (key, delay, replicas), by_size in self._kept.items()
+            for size, sizing in by_size.items()
+        }
+
+    def known(self, prepared: Prepared, choice: Choice) -> Sizing | None:
+        """If it was simulated to the end, or a smaller maximum batch was that no batch reached."""
+        by_size = self._kept.get(_place(prepared, choice), {})
+        if choice.batch_size not in by_size:
+            for size, sizing in by_size.items():
+                if sizing.largest_batch < size < choice.batch_size:
+                    by_size[choice.batch_size] = sizing
+                    break
+        return by_size.get(choice.batch_size)
 
     def size(self, prepared: Prepared, choice: Choice) -> Sizing:
         """With the hits that there is evidence for: what replicas are counted by."""
-        key = (prepared.key, choice)
-        if key not in self._kept:
-            same = self._never_full(prepared, choice)
-            if same is None:
-                outcome = self._simulate(prepared, choice, self.workload.cache_hit_ratio_lower, self.draws)
-                same = sizing_of(outcome, percentile=self.percentile)
-            self._kept[key] = same
-        return self._kept[key]
+        sizing = self.known(prepared, choice)
+        if sizing is None:
+            outcome = self._simulate(prepared, choice, self.workload.cache_hit_ratio_lower)
+            sizing = self._keep(prepared, choice, outcome)
+        return sizing
 
-    def _never_full(self, prepared: Prepared, choice: Choice) -> Sizing | None:
-        """What a smaller maximum batch gave, if no batch was as large as that: then a larger one changes nothing."""
-        for size in prepared.times.batch_sizes:
-            known = self._kept.get((prepared.key, replace(choice, batch_size=size)))
-            if size < choice.batch_size and known is not None and known.largest_batch < size:
-                return known
-        return None
+    def _keep(self, prepared: Prepared, choice: Choice, outcome: Outcome) -> Sizing:
+        sizing = sizing_of(outcome, percentile=self.percentile, targets=self.targets)
+        self._kept.setdefault(_place(prepared, choice), {})[choice.batch_size] = sizing
+        return sizing
+
+    def within(self, prepared: Prepared, choice: Choice, *, latency_milliseconds: float) -> Sizing | None:
+        """As :meth:`size` where it is within the latency; None where it is not.
+
+        A simulation that has more late requests than the percentile allows is given up: those to come can't mend it.
+        """
+        sizing = self.known(prepared, choice)
+        if sizing is None:
+            if self._known_broken(prepared, choice, latency_milliseconds):
+                return None
+            outcome = self.tried(self.groups([(prepared, choice)]), latency_milliseconds=latency_milliseconds)
+            if isinstance(outcome, GivenUp):
+                broken = _Broken(latency_milliseconds=latency_milliseconds, largest_batch=outcome.largest_batch)
+                self._broken.setdefault(_place(prepared, choice), {})[choice.batch_size] = broken
+                return None
+            sizing = self._keep(prepared, choice, outcome)
+        return sizing if sizing.sized_at_ms <= latency_milliseconds else None
+
+    def _known_broken(self, prepared: Prepared, choice: Choice, latency_milliseconds: float) -> bool:
+        """Itself, or a smaller maximum batch that no batch reached until it was given up."""
+        return any(
+            known.latency_milliseconds >= latency_milliseconds
+            and (size == choice.batch_size or known.largest_batch < size < choice.batch_size)
+            for size, known in self._broken.get(_place(prepared, choice), {}).items()
+        )
 
     def predict(self, prepared: Prepared, choice: Choice) -> Prediction:
         """With the hits that were measured: what will be seen. It is held against the budget as :meth:`size` is."""
@@ -113,54 +166,58 @@ class Evaluator:
 
     def _predicted(self, prepared: Prepared, choice: Choice, hit_ratio: float) -> Prediction:
         return prediction_of(
-            self._simulate(prepared, choice, hit_ratio, self.draws),
+            self._simulate(prepared, choice, hit_ratio),
             percentile=self.percentile,
+            targets=self.targets,
             residual=prepared.times.residual,
             load=self.load(prepared, choice.batch_size, choice.replicas),
             hit_ratio=hit_ratio,
             extrapolated_share=float((self.draws.tokens > prepared.times.lengths[-1] + 0.5).mean()),
         )
 
-    def hopeless(self, prepared: Prepared, choice: Choice, *, latency_milliseconds: float) -> bool:
-        """Whether the first requests alone have more late ones than the percentile allows all of them to have.
-
-        What comes later changes nothing for those whose batch has started, so :meth:`size` would surely be above the
-        latency.
-        """
-        if (prepared.key, choice) in self._kept or self._never_full(prepared, choice) is not None:
-            return False
-        scouted = self._scouted(prepared, choice)
-        every = self.draws.count - scouted.warm_up
-        late = int(((1000 * scouted.total > latency_milliseconds) & scouted.settled).sum())
-        return late >= every - math.floor(self.percentile / 100 * (every - 1))
-
-    def _scouted(self, prepared: Prepared, choice: Choice) -> Outcome:
-        """The first requests; also those of a smaller maximum batch that no batch reached."""
-        for size in prepared.times.batch_sizes:
-            known = self._scouts.get((prepared.key, replace(choice, batch_size=size)))
-            if known is not None and (size == choice.batch_size or known.largest_batch < size < choice.batch_size):
-                return known
-        first = self.draws.first(math.ceil(SCOUTED_SHARE * self.draws.count))
-        outcome = self._simulate(prepared, choice, self.workload.cache_hit_ratio_lower, first)
-        self._scouts[prepared.key, choice] = outcome
+    def _simulate(self, prepared: Prepared, choice: Choice, hit_ratio: float) -> Outcome:
+        outcome = self.simulated(self.groups([(prepared, choice)], hit_ratio))
+        assert isinstance(outcome, Outcome)  # without patience it runs to its end
         return outcome
 
-    def _simulate(self, prepared: Prepared, choice: Choice, hit_ratio: float, draws: Draws) -> Outcome:
-        shape = Shape(
-            replicas=choice.replicas,
-            maximum_batch=choice.batch_size,
-            delay_seconds=choice.delay_seconds if choice.batch_size > 1 else 0.0,
-            algorithm=self.algorithm,
-            dispatchers=self.settings.dispatchers,
-            hash_load_percent=self.settings.hash_load_percent,
-        )
-        return simulate(
-            draws=draws,
-            station=self._station(prepared, self._heaviness(prepared, choice.replicas)),
-            shape=shape,
-            rate_per_second=self.workload.rate_per_second,
-            hit_ratio=hit_ratio,
-            warm_up=math.ceil(WARM_UP_SHARE * self.draws.count),
+    def groups(
+        self, choices: Sequence[tuple[Prepared, Choice]], hit_ratio: float | None = None
+    ) -> list[tuple[Group, Path]]:
+        """A fleet of these, with the hits that there is evidence for if no others are given."""
+        ratio = self.workload.cache_hit_ratio_lower if hit_ratio is None else hit_ratio
+        made, heavy = [], self._heaviness(choices)
+        for prepared, choice in choices:
+            station, path = self._tables(prepared).station(heavy=heavy[prepared.key], hit_ratio=ratio)
+            group = Group(
+                station=station,
+                replicas=choice.replicas,
+                maximum_batch=choice.batch_size,
+                delay_seconds=choice.delay_seconds,
+            )
+            made.append((group, path))
+        return made
+
+    def tried(self, fleet: Sequence[tuple[Group, Path]], *, latency_milliseconds: float) -> Outcome | GivenUp:
+        """Given up as soon as the latency is surely broken."""
+        allowed = latency_milliseconds / 1000 * (1 + 1e-9) * np.array([one.latency_share for one in self.targets])
+        late_after = self._arrival + allowed[self.draws.traffic]
+        late_after[: self._warm_up] = np.inf
+        spare = [one.spare(self._warm_up, self.draws.count) for one in self.targets]
+        return self.simulated(fleet, Patience(late_after, self.draws.traffic, np.array(spare, dtype=np.int64)))
+
+    def simulated(self, fleet: Sequence[tuple[Group, Path]], patience: Patience | None = None) -> Outcome | GivenUp:
+        return simulate_fleet(
+            draws=self.draws,
+            groups=[group for group, _ in fleet],
+            paths=[path for _, path in fleet],
+            balancing=Balancing(
+                algorithm=self.algorithm,
+                dispatchers=self.settings.dispatchers,
+                hash_load_percent=self.settings.hash_load_percent,
+            ),
+            arrival=self._arrival,
+            warm_up=self._warm_up,
+            patience=patience,
         )
 
     def idle_milliseconds(self, prepared: Prepared, *, within: float = -math.inf) -> float:
@@ -168,56 +225,35 @@ class Evaluator:
 
         The first that is ``within`` so many milliseconds is enough.
         """
-        draws, least = self.draws, math.inf
+        tables, least = self._tables(prepared), math.inf
         for heavy in (0.0, 1.0):
-            path = self._path(prepared, heavy)
-            alone = prepared.times.compute_quantiles(batch_size=1, lengths=draws.bucket_lengths, heavy=heavy)
-            missed = path.overhead + path.pre + alone[draws.bucket, draws.compute] + path.post
-            total = np.where(path.hit, path.hit_time, missed)
-            least = min(least, 1000 * quantile(total, self.percentile / 100))
+            seconds = max(
+                tables.idle_seconds(
+                    one.percentile / 100, one.traffic, heavy=heavy, hit_ratio=self.workload.cache_hit_ratio_lower
+                )
+                / one.latency_share
+                for one in self.targets
+            )
+            least = min(least, 1000 * seconds)
             if least <= within:
                 break
         return least
 
     def stage_milliseconds(self, prepared: Prepared) -> tuple[float, float]:
         """Pre and post at the percentile, by the worse of paced and saturated: caps hold under load."""
-        paths = [self._path(prepared, heavy) for heavy in (0.0, 1.0)]
+        ratio, tables = self.workload.cache_hit_ratio_lower, self._tables(prepared)
+        paths = [tables.path(heavy=heavy, hit_ratio=ratio) for heavy in (0.0, 1.0)]
         pre, post = ([getattr(path, term)[~path.hit] for path in paths] for term in ("pre", "post"))
         share = self.percentile / 100
         return 1000 * max(quantile(one, share) for one in pre), 1000 * max(quantile(one, share) for one in post)
 
-    def _path(self, prepared: Prepared, heavy: float) -> Path:
-        station, ratio = self._station(prepared, heavy), self.workload.cache_hit_ratio_lower
-        return Path.of(draws=self.draws, station=station, hit_ratio=ratio)
-
     def batch_seconds(self, prepared: Prepared, batch_size: int) -> float:
         """Mean compute of a full batch, back to back."""
-        key = (prepared.key, batch_size)
-        if key not in self._full:
-            self._full[key] = self._batch_seconds(prepared, batch_size)
-        return self._full[key]
-
-    def _batch_seconds(self, prepared: Prepared, batch_size: int) -> float:
-        lengths = self.draws.bucket_lengths
-        by_bucket = prepared.times.mean_compute_seconds(batch_size=batch_size, lengths=lengths, heavy=1.0)
-        return float(by_bucket @ self._shares(batch_size))
+        return self._tables(prepared).batch_seconds(batch_size)
 
     def single_seconds(self, prepared: Prepared) -> float:
         """Mean compute of one request alone, on a lightly loaded server."""
-        if prepared.key not in self._single:
-            lengths = self.draws.bucket_lengths
-            by_bucket = prepared.times.mean_compute_seconds(batch_size=1, lengths=lengths, heavy=0.0)
-            self._single[prepared.key] = float(by_bucket @ self._shares(1))
-        return self._single[prepared.key]
-
-    def _shares(self, batch_size: int) -> Array:
-        """Of the buckets of mean length among full batches."""
-        if batch_size not in self._lengths:
-            count = self.draws.count // batch_size * batch_size
-            tokens = self.draws.tokens[:count].reshape(-1, batch_size).sum(axis=1) // batch_size
-            counts = np.bincount(self.draws.bucket_of[tokens], minlength=len(self.draws.bucket_lengths))
-            self._lengths[batch_size] = counts / counts.sum()
-        return self._lengths[batch_size]
+        return self._tables(prepared).single_seconds()
 
     def load(self, prepared: Prepared, batch_size: int, replicas: int) -> float:
         """The rate as a share of what so many replicas carry with full batches."""
@@ -233,10 +269,13 @@ class Evaluator:
 
     def wait_bound_milliseconds(self, prepared: Prepared, *, batch_size: int, replicas: int) -> float:
         """Optimistic wait at the percentile of the misses that the percentile of all requests implies."""
+        return max(self._wait_bound(prepared, batch_size, replicas, one) for one in self.targets)
+
+    def _wait_bound(self, prepared: Prepared, batch_size: int, replicas: int, target: Target) -> float:
         percentile = queueing.percentile_of_misses(
-            percentile=self.percentile, hit_ratio=self.workload.cache_hit_ratio_lower
+            percentile=target.percentile, hit_ratio=self.workload.cache_hit_ratio_lower
         )
-        return 1000 * queueing.wait_bound_seconds(
+        seconds = queueing.wait_bound_seconds(
             rate_per_second=self.miss_rate_per_second,
             replicas=replicas,
             batch_seconds=self.batch_seconds(prepared, batch_size),
@@ -244,32 +283,29 @@ class Evaluator:
             arrival_cv2=self.workload.least_cv2,
             percentile=percentile,
         )
+        return 1000 * seconds / target.latency_share
 
-    def _heaviness(self, prepared: Prepared, replicas: int) -> float:
-        """By the busy share without batching: batching only lowers it. Under a CPU limit, the stalls of the saturated
-        rows are the simulation's own doing, so the paced rows hold.
+    def busy_alone(self, choices: Sequence[tuple[Prepared, Choice]]) -> float:
+        """Busy share of the fleet's compute threads if nothing were batched: batching only lowers it."""
+        capacity = sum(choice.replicas / self.single_seconds(prepared) for prepared, choice in choices)
+        return self.miss_rate_per_second / capacity
+
+    def _heaviness(self, choices: Sequence[tuple[Prepared, Choice]]) -> dict[tuple[str, str], float]:
+        """By the busy share without batching. Under a CPU limit, the stalls of the saturated rows are the simulation's
+        own doing, so the paced rows hold.
         """
-        if prepared.candidate.hardware.cpu_limit_cores is not None:
-            return 0.0
-        return heaviness(self.miss_rate_per_second * self.single_seconds(prepared) / replicas)
+        busy = heaviness(self.busy_alone(choices))
+        limited = {prepared.key: prepared.candidate.hardware.cpu_limit_cores is not None for prepared, _ in choices}
+        return {key: 0.0 if limit else busy for key, limit in limited.items()}
 
-    def _station(self, prepared: Prepared, heavy: float) -> Station:
-        key = (prepared.key, heavy)
-        if key not in self._stations:
-            times, lengths = prepared.times, self.draws.bucket_lengths
-            self._stations[key] = Station(
-                compute=times.table(
-                    lengths=lengths,
-                    bucket_of=self.draws.bucket_of,
-                    maximum_batch=times.batch_sizes[-1],
-                    heavy=heavy,
-                ),
-                pre=times.pre_table(lengths=lengths, heavy=heavy),
-                post=times.post_levels(heavy=heavy),
-                overhead=times.overhead,
-                cache_hit=times.cache_hit,
-                balancer_overhead_seconds=self.settings.balancer_overhead_seconds,
-                quota_seconds=prepared.candidate.hardware.quota_seconds,
-                threads=prepared.candidate.hardware.threads,
-            )
-        return self._stations[key]
+    def _tables(self, prepared: Prepared) -> Tables:
+        known = self._known_tables.get(prepared.key)
+        if known is None or known.times is not prepared.times:
+            overhead = self.settings.balancer_overhead_seconds
+            known = self.memory.tables(prepared.times, prepared.candidate.hardware, self.draws, overhead)
+            self._known_tables[prepared.key] = known
+        return known
+
+
+def _place(prepared: Prepared, choice: Choice) -> _Place:
+    return prepared.key, choice.delay_seconds, choice.replicas

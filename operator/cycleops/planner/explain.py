@@ -27,7 +27,7 @@ def above_capacity(problem: Problem, evaluator: Evaluator, prepared: Prepared, b
 
 
 def out_of_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, most: int) -> Rejected:
-    delay = delays_seconds(problem, evaluator, prepared, batch_size)[0]
+    delay = delays_seconds(problem, evaluator, prepared, batch_size, most)[0]
     sizing = evaluator.size(prepared, Choice(batch_size=batch_size, delay_seconds=delay, replicas=most))
     message = (
         f"with {replicas_text(most)}, the most allowed, p{problem.budget.percentile:g} is "
@@ -51,9 +51,7 @@ def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas
 
 def _why_not(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int) -> str:
     """The numbers that speak against so few replicas."""
-    seen = evaluator.evaluations.get(
-        (prepared.key, Choice(batch_size=batch_size, delay_seconds=0.0, replicas=replicas))
-    )
+    seen = evaluator.known(prepared, Choice(batch_size=batch_size, delay_seconds=0.0, replicas=replicas))
     if seen is not None:
         return f"the latency is {seen.sized_at_ms:.1f} ms"
     share = evaluator.load(prepared, batch_size, replicas)

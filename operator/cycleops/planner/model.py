@@ -55,6 +55,28 @@ class Recorded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrafficClass:
+    """Requests with lengths and a budget of their own, which share the replicas with those of other classes.
+
+    ``rate_share``: of the workload's rate. ``latency_share``: its latency as a multiple of the budget's, so that a
+    tighter budget tightens all classes alike. The percentile is over the requests of this class.
+    """
+
+    name: str
+    rate_share: float
+    input_tokens_p50: int
+    input_tokens_p99: int
+    percentile: float
+    latency_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(0 < self.rate_share <= 1, "rate_share must be above 0 and at most 1")
+        _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
+        _check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
+        _check(0 < self.latency_share < math.inf, "latency_share must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """What arrives. ``burstiness_cv2`` is the squared coefficient of variation of independent gaps; 1 is Poisson.
     ``rhythm`` replaces it where gaps depend on each other.
@@ -62,6 +84,9 @@ class Workload:
     Input lengths are lognormal with these two quantiles, in tokens of the model. ``cache_hit_ratio`` is the share of
     requests that the sidecar answers, as measured: a prediction is made for it. ``cache_hit_ratio_lower`` is the lower
     bound of its confidence interval: replicas are counted for that. Both are 0 when there is no evidence.
+
+    ``classes``: with them, lengths are theirs, each must hold its own budget, and the replicas serve them first come
+    first served. Their arrivals are one stream of the workload's rhythm.
     """
 
     rate_per_second: float
@@ -71,8 +96,12 @@ class Workload:
     cache_hit_ratio: float = 0.0
     cache_hit_ratio_lower: float = 0.0
     rhythm: Bursts | Recorded | None = None
+    classes: tuple[TrafficClass, ...] = ()
 
     def __post_init__(self) -> None:
+        _check(len({one.name for one in self.classes}) == len(self.classes), "classes must have different names")
+        together = sum(one.rate_share for one in self.classes)
+        _check(not self.classes or abs(together - 1) < 1e-6, "the classes' rate_share must be 1 together")
         _check(0 < self.rate_per_second < math.inf, "rate_per_second must be above 0")
         _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
         _check(0 <= self.burstiness_cv2 < math.inf, "burstiness_cv2 must be 0 or more")

@@ -5,12 +5,50 @@ from collections.abc import Iterable, Sequence
 from cycleops.planner import explain, frontier
 from cycleops.planner.evaluate import Choice, Evaluator, Prepared
 from cycleops.planner.floor import baseline_value
+from cycleops.planner.memory import Memory
 from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
 from cycleops.planner.nearest import nearest_feasible
 from cycleops.planner.option import make_plan
 from cycleops.planner.prepare import Problem
 from cycleops.planner.result import Obstacle, Plan, PlanResult, Rejected, RejectReason
 from cycleops.planner.search import Solution, solve
+
+
+class Planner:
+    """Plans, and remembers of one question what the next one can use: planning again for another rate is quick.
+
+    The answers are those of :func:`plan`. Not for several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._memory = Memory()
+
+    def plan(
+        self,
+        *,
+        workload: Workload,
+        budget: Budget,
+        candidates: Iterable[Candidate],
+        limits: Limits,
+        algorithm: Algorithm = Algorithm.LEAST_CONNECTIONS,
+        seed: int = 0,
+        pinned: Pinned | None = None,
+        settings: Settings | None = None,
+    ) -> PlanResult:
+        """As :func:`plan`."""
+        return _answer(
+            Problem(
+                workload=workload,
+                budget=budget,
+                candidates=tuple(candidates),
+                limits=limits,
+                algorithm=algorithm,
+                seed=seed,
+                pinned=pinned or Pinned(),
+                settings=settings or Settings(),
+                memory=self._memory,
+            )
+        )
 
 
 def plan(
@@ -30,16 +68,19 @@ def plan(
     import of numba): call it in a thread from an event loop. The simulation lets other threads run. Raises ValueError
     when two candidates have the same variant and hardware.
     """
-    problem = Problem(
+    return Planner().plan(
         workload=workload,
         budget=budget,
-        candidates=tuple(candidates),
+        candidates=candidates,
         limits=limits,
         algorithm=algorithm,
         seed=seed,
-        pinned=pinned or Pinned(),
-        settings=settings or Settings(),
+        pinned=pinned,
+        settings=settings,
     )
+
+
+def _answer(problem: Problem) -> PlanResult:
     evaluator = problem.evaluator()
     solution = solve(problem, evaluator)
     if solution.option is not None:
