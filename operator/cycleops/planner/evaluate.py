@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cycleops.planner import queueing
-from cycleops.planner.memory import Memory, Tables
+from cycleops.planner.memory import Kept, Memory, Tables
 from cycleops.planner.model import Algorithm, Candidate, Settings, Workload
 from cycleops.planner.outcomes import Sizing, Target, prediction_of, quantile, sizing_of, targets_of
 from cycleops.planner.result import Prediction
@@ -20,6 +20,7 @@ from cycleops.planner.traffic import Draws
 
 Array = NDArray[np.float64]
 _MAXIMUM_REQUESTS = 100_000
+_OUTCOMES = 16  # some 1 MB each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,9 @@ class Evaluator:
     _warm_up: int = field(init=False)
     _kept: dict[_Place, dict[int, Sizing]] = field(init=False, default_factory=dict)
     _broken: dict[_Place, dict[int, _Broken]] = field(init=False, default_factory=dict)
+    _held: Kept[Outcome] = field(init=False, default_factory=lambda: Kept(_OUTCOMES))
+    _late_after: Kept[Array] = field(init=False, default_factory=lambda: Kept(_OUTCOMES))
+    _waits: dict[tuple[tuple[str, str], int, int], float] = field(init=False, default_factory=dict)
     _known_tables: dict[tuple[str, str], Tables] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -134,17 +138,18 @@ class Evaluator:
         """
         sizing = self.known(prepared, choice)
         if sizing is None:
-            if self._known_broken(prepared, choice, latency_milliseconds):
+            if self.broken(prepared, choice, latency_milliseconds):
                 return None
             outcome = self.tried(self.groups([(prepared, choice)]), latency_milliseconds=latency_milliseconds)
             if isinstance(outcome, GivenUp):
                 broken = _Broken(latency_milliseconds=latency_milliseconds, largest_batch=outcome.largest_batch)
                 self._broken.setdefault(_place(prepared, choice), {})[choice.batch_size] = broken
                 return None
+            self._held.get((prepared.key, choice, self.workload.cache_hit_ratio_lower), lambda: outcome)
             sizing = self._keep(prepared, choice, outcome)
         return sizing if sizing.sized_at_ms <= latency_milliseconds else None
 
-    def _known_broken(self, prepared: Prepared, choice: Choice, latency_milliseconds: float) -> bool:
+    def broken(self, prepared: Prepared, choice: Choice, latency_milliseconds: float) -> bool:
         """Itself, or a smaller maximum batch that no batch reached until it was given up."""
         return any(
             known.latency_milliseconds >= latency_milliseconds
@@ -176,9 +181,12 @@ class Evaluator:
         )
 
     def _simulate(self, prepared: Prepared, choice: Choice, hit_ratio: float) -> Outcome:
-        outcome = self.simulated(self.groups([(prepared, choice)], hit_ratio))
-        assert isinstance(outcome, Outcome)  # without patience it runs to its end
-        return outcome
+        def run() -> Outcome:
+            outcome = self.simulated(self.groups([(prepared, choice)], hit_ratio))
+            assert isinstance(outcome, Outcome)  # without patience it runs to its end
+            return outcome
+
+        return self._held.get((prepared.key, choice, hit_ratio), run)
 
     def groups(
         self, choices: Sequence[tuple[Prepared, Choice]], hit_ratio: float | None = None
@@ -199,9 +207,14 @@ class Evaluator:
 
     def tried(self, fleet: Sequence[tuple[Group, Path]], *, latency_milliseconds: float) -> Outcome | GivenUp:
         """Given up as soon as the latency is surely broken."""
-        allowed = latency_milliseconds / 1000 * (1 + 1e-9) * np.array([one.latency_share for one in self.targets])
-        late_after = self._arrival + allowed[self.draws.traffic]
-        late_after[: self._warm_up] = np.inf
+
+        def limits() -> Array:
+            allowed = latency_milliseconds / 1000 * (1 + 1e-9) * np.array([one.latency_share for one in self.targets])
+            late_after: Array = self._arrival + allowed[self.draws.traffic]
+            late_after[: self._warm_up] = np.inf
+            return late_after
+
+        late_after = self._late_after.get(latency_milliseconds, limits)
         spare = [one.spare(self._warm_up, self.draws.count) for one in self.targets]
         return self.simulated(fleet, Patience(late_after, self.draws.traffic, np.array(spare, dtype=np.int64)))
 
@@ -269,7 +282,10 @@ class Evaluator:
 
     def wait_bound_milliseconds(self, prepared: Prepared, *, batch_size: int, replicas: int) -> float:
         """Optimistic wait at the percentile of the misses that the percentile of all requests implies."""
-        return max(self._wait_bound(prepared, batch_size, replicas, one) for one in self.targets)
+        key = (prepared.key, batch_size, replicas)
+        if key not in self._waits:
+            self._waits[key] = max(self._wait_bound(prepared, batch_size, replicas, one) for one in self.targets)
+        return self._waits[key]
 
     def _wait_bound(self, prepared: Prepared, batch_size: int, replicas: int, target: Target) -> float:
         percentile = queueing.percentile_of_misses(

@@ -88,7 +88,7 @@ def _size_all(
             rejected.append(found)
     options.sort(key=lambda option: option.rank)
     if best is not None:
-        _show_faster(evaluator, pairs, starts, best)
+        _show_faster(problem, evaluator, pairs, starts, best)
     return options, rejected
 
 
@@ -118,15 +118,20 @@ def _first_that_holds(
 
 
 def _show_faster(
-    evaluator: Evaluator, pairs: Sequence[tuple[Prepared, int]], starts: Mapping[Place, int], best: Option
+    problem: Problem,
+    evaluator: Evaluator,
+    pairs: Sequence[tuple[Prepared, int]],
+    starts: Mapping[Place, int],
+    best: Option,
 ) -> None:
     """For the frontier: what costs as much as the plan and is less accurate was passed over, but may be faster."""
     seen = {key for key, _ in evaluator.evaluations}
     for one, size in pairs:
         replicas = starts[one.key, size]
         if len(seen) < SHOWN_VARIANTS and one.key not in seen and cost_of(one, replicas) == best.cost_per_hour:
-            evaluator.size(one, Choice(batch_size=size, delay_seconds=0.0, replicas=replicas))
-            seen.add(one.key)
+            choice = Choice(batch_size=size, delay_seconds=0.0, replicas=replicas)
+            if evaluator.within(one, choice, latency_milliseconds=problem.budget.latency_milliseconds) is not None:
+                seen.add(one.key)
 
 
 def _hope(prepared: Prepared, batch_size: int, replicas: int) -> tuple[float, float, tuple[str, str], int]:

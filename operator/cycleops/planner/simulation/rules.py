@@ -3,7 +3,7 @@
 Times are seconds of one simulated clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -135,13 +135,14 @@ def alike(rules: Rules, replicas: int) -> Machines:
 
 def machines(groups: Sequence[tuple[Rules, int]], bases: Sequence[int]) -> Machines:
     """Replicas group by group: the rules of each, how many there are, and where its table begins."""
-    counts = [count for _, count in groups]
 
-    def each(values: Sequence[float]) -> Array:
-        return np.repeat(np.array(values, dtype=np.float64), counts)
+    def each(values: Iterable[float]) -> Array:
+        pairs = zip(values, groups, strict=True)
+        return np.array([value for value, (_, count) in pairs for _ in range(count)], dtype=np.float64)
 
-    def whole(values: Sequence[int]) -> Indices:
-        return np.repeat(np.array(values, dtype=np.int64), counts)
+    def whole(values: Iterable[int]) -> Indices:
+        pairs = zip(values, groups, strict=True)
+        return np.array([value for value, (_, count) in pairs for _ in range(count)], dtype=np.int64)
 
     return Machines(
         kind=whole(range(len(groups))),
