@@ -7,7 +7,8 @@ A pure library: no Kubernetes, no I/O, no clock. ``docs/concepts/planner.md`` is
     planning      the door               laws          t_pre, t_compute and t_post, fitted
     prepare, search, nearest, frontier   the search    queueing      closed forms
     memory        what planning again needs
-    evaluate      one choice, simulated  outcomes      what is said of a simulation
+    evaluate      one choice, simulated  bounds        what is known without
+    mix, integer  several classes        outcomes      what is said of a simulation
     simulate      the data path          simulation/   queues, balancers, arrivals: compiled loops
     explain       the sentences
 """
@@ -18,9 +19,11 @@ from cycleops.planner.model import (
     Budget,
     Candidate,
     HardwareOption,
+    Headroom,
     Limits,
     Pinned,
     Settings,
+    TrafficClass,
     Workload,
 )
 from cycleops.planner.planning import Planner, plan
@@ -30,6 +33,7 @@ from cycleops.planner.result import (
     NearestFeasible,
     Obstacle,
     Plan,
+    PlanGroup,
     PlanResult,
     Prediction,
     Rejected,
@@ -39,7 +43,7 @@ from cycleops.planner.result import (
 )
 
 __all__ = [
-    "AccuracyFloor", "Algorithm", "Budget", "Candidate", "Dimension", "FrontierPoint", "HardwareOption", "Limits",
-    "NearestFeasible", "Obstacle", "Pinned", "Plan", "PlanResult", "Planner", "Prediction", "RejectReason", "Rejected",
-    "Settings", "Term", "Workload", "plan", "to_dict",
+    "AccuracyFloor", "Algorithm", "Budget", "Candidate", "Dimension", "FrontierPoint", "HardwareOption", "Headroom",
+    "Limits", "NearestFeasible", "Obstacle", "Pinned", "Plan", "PlanGroup", "PlanResult", "Planner", "Prediction",
+    "RejectReason", "Rejected", "Settings", "Term", "TrafficClass", "Workload", "plan", "to_dict",
 ]  # fmt: skip

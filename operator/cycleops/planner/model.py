@@ -1,5 +1,6 @@
 """What goes into the planner: workload, budget, candidates, limits. Values are checked when they are made."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from enum import StrEnum
@@ -201,11 +202,51 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Headroom:
+    """What may be lost with the budget still held: any so many replicas; or one of so many zones.
+
+    0: nothing, or no zones. Replicas are taken to be spread over the zones as evenly as they can be.
+    """
+
+    replicas: int = 0
+    zones: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.replicas >= 0, "headroom's replicas must be 0 or more")
+        _check(self.zones == 0 or self.zones >= 2, "headroom's zones must be 2 or more, or 0")
+
+    def left_of(self, replicas: int) -> int:
+        """Of so many replicas that are alike, in the worst case."""
+        zone = -(-replicas // self.zones) if self.zones else 0
+        return max(replicas - max(self.replicas, zone), 0)
+
+    def remainders(self, counts: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """What may be left of each of several groups, for each loss; nothing when nothing is asked for."""
+        left = []
+        if self.replicas:
+            every = itertools.product(*(range(min(count, self.replicas) + 1) for count in counts))
+            together = min(self.replicas, sum(counts))
+            left = [
+                tuple(count - lost for count, lost in zip(counts, one, strict=True))
+                for one in every
+                if sum(one) == together
+            ]
+        if self.zones:
+            left.append(tuple(count - -(-count // self.zones) for count in counts))
+        return left
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Replicas of the whole service; a class may allow fewer."""
+    """Replicas of the whole service; a class may allow fewer.
+
+    ``mixes``: replicas of several classes may serve together.
+    """
 
     minimum_replicas: int = 1
     maximum_replicas: int = 10
+    mixes: bool = False
+    headroom: Headroom = Headroom()
 
     def __post_init__(self) -> None:
         _check(1 <= self.minimum_replicas <= self.maximum_replicas, "1 <= minimum_replicas <= maximum_replicas")

@@ -1,11 +1,14 @@
 """The door of the planner: one call, one result."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from cycleops.planner import explain, frontier
-from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.floor import baseline_value
 from cycleops.planner.memory import Memory
+from cycleops.planner.mix import look, of_mix
 from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
 from cycleops.planner.nearest import nearest_feasible
 from cycleops.planner.option import make_plan
@@ -83,15 +86,19 @@ def plan(
 def _answer(problem: Problem) -> PlanResult:
     evaluator = problem.evaluator()
     solution = solve(problem, evaluator)
-    if solution.option is not None:
-        option = solution.option
-        chosen = option.plan(evaluator)
-        longest = option.prepared.times.lengths[-1]
+    looked = look(problem, evaluator, solution)
+    best = looked.mix or solution.option
+    if best is not None:
+        chosen = best.plan(evaluator)
         sentences = [
             *explain.of_plan(problem, chosen),
-            *explain.of_range(problem, longest),
+            *of_mix(looked, solution.option),
+            *explain.of_range(problem, best.longest_measured),
             *explain.of_evidence(problem.candidates),
         ]
+        if looked.mix is not None and solution.option is not None:
+            lost = explain.beaten_by_mix(solution.option, looked.mix.cost_per_hour)
+            solution = replace(solution, rejected=(*solution.rejected, lost))
         return _result(problem, evaluator, solution, chosen, None, sentences)
     return _infeasible(problem, evaluator, solution)
 

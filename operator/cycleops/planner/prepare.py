@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.floor import judge
 from cycleops.planner.memory import Memory
 from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload

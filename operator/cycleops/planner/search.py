@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cycleops.planner import explain
-from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.option import Option, cost_of
 from cycleops.planner.prepare import Problem, batch_sizes, delays_seconds, prepare, rejection
 from cycleops.planner.result import Rejected, RejectReason
@@ -142,11 +143,14 @@ def _hope(prepared: Prepared, batch_size: int, replicas: int) -> tuple[float, fl
 def first_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int) -> int:
     """Fewest replicas that the rate and the bound on the wait leave open; beyond the most allowed, the rate's own."""
     fewest, most = problem.replica_bounds(prepared.candidate)
-    replicas = max(fewest, evaluator.stable_replicas(prepared, batch_size))
-    while replicas <= most:
-        wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=replicas)
+    needed = evaluator.stable_replicas(prepared, batch_size)
+    while needed <= most:
+        wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=needed)
         if wait <= problem.budget.latency_milliseconds:
             break
+        needed += 1
+    replicas = max(fewest, needed)
+    while problem.limits.headroom.left_of(replicas) < needed:
         replicas += 1
     return replicas
 
@@ -205,11 +209,16 @@ def _affordable(prepared: Prepared, rival: Option | None, most: int) -> int:
 
 
 def _hold(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int) -> Option | None:
-    """The option with the first delay that holds the budget at this number of replicas."""
-    for delay in delays_seconds(problem, evaluator, prepared, batch_size, replicas):
-        choice = Choice(batch_size=batch_size, delay_seconds=delay, replicas=replicas)
-        latency = problem.budget.latency_milliseconds
-        sizing = evaluator.within(prepared, choice, latency_milliseconds=latency)
-        if sizing is not None:
-            return Option(prepared=prepared, choice=choice, sizing=sizing)
+    """The option with the first delay that holds the budget at this number of replicas, and with what a loss leaves."""
+    left, latency = problem.limits.headroom.left_of(replicas), problem.budget.latency_milliseconds
+    for delay in delays_seconds(problem, evaluator, prepared, batch_size, left) if left else ():
+        choices = [
+            Choice(batch_size=batch_size, delay_seconds=delay, replicas=count)
+            for count in dict.fromkeys((left, replicas))
+        ]
+        found = [evaluator.within(prepared, choices[0], latency_milliseconds=latency)]
+        if found[0] is not None:
+            found += [evaluator.within(prepared, choice, latency_milliseconds=latency) for choice in choices[1:]]
+        if found[-1] is not None:
+            return Option(prepared=prepared, choice=choices[-1], sizing=found[-1])
     return None

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cycleops.planner import AccuracyFloor, Budget, Candidate, Limits, Planner, Settings, Workload, to_dict
-from cycleops.planner.evaluate import Choice, Prepared
+from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.model import Algorithm, Pinned
 from cycleops.planner.option import Option
 from cycleops.planner.prepare import Problem

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cycleops.planner import Budget, Candidate, HardwareOption, Limits, Pinned, Workload, plan
-from cycleops.planner.evaluate import Choice, Prepared
+from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.model import Algorithm, Bursts, Recorded, Settings
 from cycleops.planner.prepare import Problem
 from cycleops.planner.queueing import percentile_of_misses
