@@ -221,13 +221,25 @@ class Evaluator:
 
     def load(self, prepared: Prepared, batch_size: int, replicas: int) -> float:
         """The rate as a share of what so many replicas carry with full batches."""
-        return self.miss_rate_per_second * self.batch_seconds(prepared, batch_size) / batch_size / replicas
+        seconds = self.batch_seconds(prepared, batch_size) / batch_size
+        return self.miss_rate_per_second * self._core_seconds(prepared, seconds) / replicas
+
+    def _core_seconds(self, prepared: Prepared, compute_seconds: float) -> float:
+        """Of a replica's time, what one request takes. On a core that computes and handles requests for several pods,
+        that is its CPU time for each of them.
+        """
+        hardware = prepared.candidate.hardware
+        if hardware.pods_per_core is None:
+            return compute_seconds
+        path = self._path(prepared, 1.0)
+        beside = float(path.pre.mean() + path.post.mean()) + prepared.candidate.profile.overhead_cpu_seconds
+        return (compute_seconds + beside) * hardware.pods_per_core
 
     def stable_replicas(self, prepared: Prepared, batch_size: int) -> int:
         return queueing.stable_replicas(
             rate_per_second=self.miss_rate_per_second,
-            batch_seconds=self.batch_seconds(prepared, batch_size),
-            batch_size=batch_size,
+            batch_seconds=self._core_seconds(prepared, self.batch_seconds(prepared, batch_size) / batch_size),
+            batch_size=1,
             maximum_utilization=self.settings.maximum_utilization,
         )
 
@@ -251,7 +263,9 @@ class Evaluator:
         """
         if prepared.candidate.hardware.cpu_limit_cores is not None:
             return 0.0
-        return heaviness(self.miss_rate_per_second * self.single_seconds(prepared) / replicas)
+        return heaviness(
+            self.miss_rate_per_second * self._core_seconds(prepared, self.single_seconds(prepared)) / replicas
+        )
 
     def _station(self, prepared: Prepared, heavy: float) -> Station:
         key = (prepared.key, heavy)
@@ -271,5 +285,8 @@ class Evaluator:
                 balancer_overhead_seconds=self.settings.balancer_overhead_seconds,
                 quota_seconds=prepared.candidate.hardware.quota_seconds,
                 threads=prepared.candidate.hardware.threads,
+                pods_per_core=prepared.candidate.hardware.pods_per_core or 0,
+                overhead_cpu_seconds=prepared.candidate.profile.overhead_cpu_seconds,
+                cache_hit_cpu_seconds=prepared.candidate.profile.cache_hit_cpu_seconds,
             )
         return self._stations[key]

@@ -1,13 +1,15 @@
 """Replicas behind balancers that know only their own requests."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cycleops.planner.simulation.queues import Served, serve_batches
-from cycleops.planner.simulation.rules import RING_POINTS, Requests, Ring, Rules, Table
+from cycleops.planner.simulation.rules import RING_POINTS, Handling, Requests, Ring, Rules, Table
 
+Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _RING_SEED = 7  # any: pods' addresses, which place them on the ring, are not known before they run
 
@@ -50,6 +52,56 @@ def round_robin(*, requests: Requests, table: Table, rules: Rules, replicas: int
         batches += served.batches
         largest = max(largest, served.largest_batch)
     return Served(start=start, compute=compute, busy_seconds=busy, batches=batches, largest_batch=largest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedServed:
+    """Per request, seconds on the clock: at the queue, its batch's start and end, the answer at the balancer.
+
+    ``busy_seconds``: of all cores; ``cores``: how many there are.
+    """
+
+    ready: Array
+    start: Array
+    end: Array
+    leave: Array
+    busy_seconds: float
+    cores: int
+    batches: int
+    largest_batch: int
+
+
+def on_shared_cores(
+    *,
+    requests: Requests,
+    handling: Handling,
+    table: Table,
+    rules: Rules,
+    replicas: int,
+    dispatchers: int,
+    load_percent: int | None,
+    pods_per_core: int,
+) -> SharedServed:
+    """Replicas, ``pods_per_core`` on each core. ``load_percent``: the bound of consistent hashing, 0 for least
+    connections, None for round robin. ``ready``, ``after`` and ``beside_seconds`` of the requests are not looked at.
+    """
+    from cycleops.planner.simulation import shared_kernel as kernel  # numba: imported when it is needed
+
+    cores = -(-replicas // pods_per_core)
+    state = kernel.new_state(len(requests.arrival), replicas, cores, dispatchers)
+    rule = kernel.ROUND_ROBIN if load_percent is None else load_percent
+    ring = ring_of(replicas if rule > 0 else 1)
+    kernel.run_shared(state, requests, handling, table, rules, ring, rule, pods_per_core)
+    return SharedServed(
+        ready=state.ready,
+        start=state.start,
+        end=state.end,
+        leave=state.leave,
+        busy_seconds=float(state.busy[0]),
+        cores=cores,
+        batches=int(state.counts[kernel.BATCHES]),
+        largest_batch=int(state.counts[kernel.LARGEST]),
+    )
 
 
 @lru_cache(maxsize=64)
