@@ -13,7 +13,7 @@ from bench.planner.validate.judge import rows, table, verdict
 from bench.planner.validate.predict import predict
 from bench.planner.validate.scenarios import SCENARIOS, choose
 
-IMAGE = "bench-serve"
+IMAGE = "bench"
 FOLDER = OUT / "planner"
 
 

@@ -9,7 +9,7 @@ from cycleops.planner.simulation.queues import first_come_first_served
 from cycleops.planner.simulation.rules import Handling, Requests, Rules, table_of
 
 Array = NDArray[np.float64]
-COUNT = 400_000
+COUNT = 200_000
 LEVELS = 4096
 
 

@@ -64,7 +64,10 @@ def new_state(count: int, replicas: int, cores: int, dispatchers: int) -> State:
         return np.zeros(size, dtype=np.int64)
 
     return State(
-        *(np.zeros(count) for _ in range(4)),
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count),
+        np.zeros(count),
         zeros(count),
         none(count),
         np.zeros(count, dtype=bool),
@@ -129,7 +132,7 @@ def done_at(state: State, core: int, pods: int) -> float:
     """When the core ends what it does, if nothing comes."""
     since: float = state.since[core]
     if state.first[core] != _NONE:
-        return since + max(state.handling[core], 0.0)
+        return since + max(state.handling[core], 0.0)  # type: ignore[no-any-return]
     found, active = shortest(state, core, pods)
     return np.inf if found == _NONE else since + max(state.left[found], 0.0) * active
 
