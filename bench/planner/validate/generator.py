@@ -22,6 +22,7 @@ from cycleops.planner.simulation import intervals
 
 TIMEOUT_SECONDS = 30.0
 LOOK_SECONDS = 5.0
+FEWEST = 1000  # ten batches whose p99 is one of their values
 TERMS = ("queue", "pre", "compute", "post", "cache", "total")
 JSON = {"Content-Type": "application/json"}
 
@@ -128,11 +129,11 @@ def _settled(seen: Seen, passed: float) -> int:
 
 
 def half_width(total: Array) -> float:
-    """Of the 95 % interval of p99 by batch means, as a share of p99."""
-    if len(total) < 1000:
+    """Of the 95 % interval of p99 by batch means, as a share of p99. Infinite with few requests or failed ones."""
+    if len(total) < FEWEST or np.isinf(total).any():
         return np.inf
     estimate = intervals.quantile(total, share=0.99)
-    return float(estimate.half_width / estimate.value) if np.isfinite(estimate.value) else np.inf
+    return float(estimate.half_width / estimate.value)
 
 
 async def _ask(client: ClientSession, url: str, body: bytes, index: int, intended: float, seen: Seen) -> None:
