@@ -59,12 +59,14 @@ def session() -> ClientSession:
 
 
 async def preload(client: ClientSession, url: str, bodies: Sequence[bytes], *, concurrency: int = 4) -> None:
-    """All of them, as fast as they are answered."""
+    """All of them, as fast as they are answered. Raises RuntimeError when one isn't answered with 200."""
     left = iter(bodies)
 
     async def work() -> None:
         for body in left:
             async with client.post(url, data=body, headers=JSON) as response:
+                if response.status != 200:
+                    raise RuntimeError(f"{url} answered {response.status}: {await response.text()}")
                 await response.read()
 
     async with asyncio.TaskGroup() as group:
