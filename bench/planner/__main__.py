@@ -24,7 +24,6 @@ from rich.console import Console
 from bench.planner import policies
 from bench.planner.speed import Speed, measure
 from bench.planner.validate.run import Options, report, validate
-from bench.planner.validate.scenarios import SCENARIOS
 
 CONSOLE = Console(width=170)
 
@@ -32,7 +31,14 @@ CONSOLE = Console(width=170)
 def main() -> None:
     parser = _parser()
     options = parser.parse_args()
-    if unknown := set(options.only) - {scenario.name for scenario in SCENARIOS}:
+    asked = Options(
+        only=options.only,
+        minutes=options.profiles_within,
+        least_seconds=options.least_seconds,
+        most_seconds=options.most_seconds,
+        tuning=options.tuning,
+    )
+    if unknown := set(options.only) - {scenario.name for scenario in asked.scenarios}:
         parser.error(f"--only: no scenario {', '.join(sorted(unknown))}")
     every = not (options.speed or options.validate or options.report or options.policies)
     file: Path = options.out / "planner.json"
@@ -41,16 +47,12 @@ def main() -> None:
         _print(speed)
         _update(file, _speed(speed))
     if every or options.validate:
-        asked = Options(
-            only=options.only,
-            minutes=options.profiles_within,
-            least_seconds=options.least_seconds,
-            most_seconds=options.most_seconds,
-        )
         if code := validate(asked):
             sys.exit(code)
     if every or options.validate or options.report:
-        _update(file, {"scenarios": report(console=CONSOLE)})
+        found = report(asked, console=CONSOLE)
+        if not options.tuning:
+            _update(file, {"scenarios": found})
     if every or options.policies:
         rows = policies.run(plots=options.out)
         policies.show(rows, CONSOLE)
@@ -70,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--least-seconds", type=float, default=45.0, help="of each scenario (default: %(default)s)")
     parser.add_argument("--most-seconds", type=float, default=90.0, help="then it is undecided (default: %(default)s)")
+    parser.add_argument("--tuning", action="store_true", help="other scenarios, which the model may be mended with")
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder of planner.json and the plots")
     return parser
 

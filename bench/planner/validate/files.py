@@ -23,7 +23,7 @@ class Files:
 
     @property
     def variants(self) -> Path:
-        return self.folder / "variants"
+        return self.folder.parent / "planner-variants"
 
     def profile(self, variant: str) -> Path:
         return self.folder / "profiles" / f"{variant}.json"
@@ -41,7 +41,7 @@ class Files:
 
     @property
     def predictions_file(self) -> Path:
-        return self.folder.parent / "planner-predictions.json"
+        return self.folder.with_name(f"{self.folder.name}-predictions.json")
 
     def predictions(self) -> list[dict[str, Any]]:
         return _read(self.predictions_file)

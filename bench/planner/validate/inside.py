@@ -17,7 +17,7 @@ import numpy as np
 from bench.planner.validate.files import Files, Measured
 from bench.planner.validate.generator import Seen, half_width, open_loop, preload, session
 from bench.planner.validate.pods import Cores, service, wait_until_ready
-from bench.planner.validate.scenarios import Scenario, choose
+from bench.planner.validate.scenarios import SCENARIOS, TUNING, Scenario, choose
 from bench.planner.validate.texts import Asked, rows
 from bench.planner.validate.variants import variant_folder
 from bench.serve.machine import Disturbance, processes_of
@@ -95,7 +95,7 @@ async def _hits(name: str, files: Files, cores: Cores) -> float:
 def load(names: list[str], files: Files, cores: Cores, *, least_seconds: float, most_seconds: float) -> None:
     os.sched_setaffinity(0, {cores.outside})
     rates = {row["name"]: float(row["ratePerSecond"]) for row in files.predictions()}
-    for scenario in choose(names):
+    for scenario in choose(names, among=(*SCENARIOS, *TUNING)):
         measured, seen = asyncio.run(
             _load(scenario, rates[scenario.name], files, cores, least_seconds=least_seconds, most_seconds=most_seconds)
         )

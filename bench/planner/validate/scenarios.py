@@ -1,5 +1,6 @@
 """What is predicted and then measured. Rates are shares of the capacity that the planner reads from the profile."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cycleops.planner import Algorithm
@@ -43,6 +44,13 @@ def _scored(seed: int, variant: str, load: float, budget: float, name: str, **mo
     )  # fmt: skip
 
 
+def _tuning(seed: int, variant: str, load: float, name: str, **more: object) -> Scenario:
+    return Scenario(
+        name=f"tuning-{variant}-{name}-{100 * load:.0f}", variant=variant, load=load, budget_milliseconds=50, seed=seed,
+        scored=False, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
 ROUND_ROBIN, LEAST_CONNECTIONS, HASH = Algorithm.ROUND_ROBIN, Algorithm.LEAST_CONNECTIONS, Algorithm.CONSISTENT_HASH
 
 SCENARIOS = (
@@ -66,8 +74,21 @@ SCENARIOS = (
 )
 
 
-def choose(names: list[str]) -> list[Scenario]:
+# What the model was mended with: other loads and seeds than those that are scored.
+TUNING = (
+    _tuning(901, "int8", 0.25, "poisson", batch_size=1),
+    _tuning(902, "int8", 0.5, "poisson"),
+    _tuning(903, "int8", 0.65, "poisson", batch_size=4),
+    _tuning(904, "bf16", 0.35, "robin", replicas=2, algorithm=ROUND_ROBIN),
+    _tuning(905, "bf16", 0.55, "least", replicas=2),
+    _tuning(906, "fp32", 0.3, "gamma", cv2=2.0),
+    _tuning(907, "pruned", 0.55, "poisson"),
+    _tuning(908, "pruned", 0.4, "cache", zipf=0.8),
+)
+
+
+def choose(names: Sequence[str], *, among: Sequence[Scenario] = SCENARIOS) -> list[Scenario]:
     """In the order of the table; all when no names are given. Raises KeyError with those that there aren't."""
-    if unknown := set(names) - {scenario.name for scenario in SCENARIOS}:
+    if unknown := set(names) - {scenario.name for scenario in among}:
         raise KeyError(", ".join(sorted(unknown)))
-    return [scenario for scenario in SCENARIOS if not names or scenario.name in names]
+    return [scenario for scenario in among if not names or scenario.name in names]
