@@ -46,9 +46,8 @@ def main() -> None:
         speed = measure()
         _print(speed)
         _update(file, _speed(speed))
-    if every or options.validate:
-        if code := validate(asked):
-            sys.exit(code)
+    if (every or options.validate) and (code := validate(asked)):
+        sys.exit(code)
     if every or options.validate or options.report:
         found = report(asked, console=CONSOLE)
         if not options.tuning:

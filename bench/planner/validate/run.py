@@ -18,8 +18,9 @@ IMAGE = "bench"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """``only``: names of scenarios, all when empty. Profiles older than ``minutes`` are measured anew. ``tuning``: those
-    that the model may be mended with, with files of their own.
+    """``only``: names of scenarios, all when empty. Profiles older than ``minutes`` are measured anew.
+
+    ``tuning``: the scenarios that the model may be mended with; they have files of their own.
     """
 
     only: Sequence[str] = ()
