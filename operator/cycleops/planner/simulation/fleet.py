@@ -86,9 +86,10 @@ def on_shared_cores(
     connections, None for round robin. ``ready``, ``after`` and ``beside_seconds`` of the requests are not looked at.
     """
     from cycleops.planner.simulation import shared_kernel as kernel  # numba: imported when it is needed
+    from cycleops.planner.simulation.shared_state import BATCHES, LARGEST, new_state
 
     cores = -(-replicas // pods_per_core)
-    state = kernel.new_state(len(requests.arrival), replicas, cores, dispatchers)
+    state = new_state(len(requests.arrival), replicas, cores, dispatchers)
     rule = kernel.ROUND_ROBIN if load_percent is None else load_percent
     ring = ring_of(replicas if rule > 0 else 1)
     kernel.run_shared(state, requests, handling, table, rules, ring, rule, pods_per_core)
@@ -99,8 +100,8 @@ def on_shared_cores(
         leave=state.leave,
         busy_seconds=float(state.busy[0]),
         cores=cores,
-        batches=int(state.counts[kernel.BATCHES]),
-        largest_batch=int(state.counts[kernel.LARGEST]),
+        batches=int(state.counts[BATCHES]),
+        largest_batch=int(state.counts[LARGEST]),
     )
 
 

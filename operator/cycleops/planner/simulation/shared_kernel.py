@@ -4,95 +4,15 @@ On a core, requests are read and answers written first, in order, since a thread
 computes; what is left of the core the pods' batches share evenly. So nobody knows when a batch ends before it has.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
 from cycleops.planner.simulation.compiled import compiled, inlined
 from cycleops.planner.simulation.fleet_kernel import hashed, least_connected, pop, push
 from cycleops.planner.simulation.kernels import batch_seconds
 from cycleops.planner.simulation.rules import Handling, Requests, Ring, Rules, Table
+from cycleops.planner.simulation.shared_state import BATCHES, LARGEST, NONE, ON_WAY, OPEN, TURN, State
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
-_NONE = -1
-_ON_WAY, _OPEN, _TURN, BATCHES, LARGEST = 0, 1, 2, 3, 4  # places in State.counts
 ROUND_ROBIN, LEAST_CONNECTIONS = -1, 0  # instead of a load_percent
-
-
-class State(NamedTuple):
-    """All that changes: by request, by replica, by core, by dispatcher, and sums."""
-
-    ready: Array
-    start: Array
-    end: Array
-    leave: Array
-    chosen: Indices
-    following: Indices  # in the one list that the request is in
-    answering: NDArray[np.bool_]  # whether the answer is what has to be handled
-    head: Indices
-    tail: Indices
-    waiting: Indices
-    batch: Indices  # the first request of the one that computes
-    size: Indices
-    left: Array  # seconds that it would still compute alone on the core
-    due: Array  # when an idle replica closes its batch
-    first: Indices  # what the core handles
-    last: Indices
-    handling: Array  # seconds left of the first
-    since: Array  # up to when the core's ``left`` and ``handling`` are right
-    connections: Indices  # [dispatcher, replica]
-    turn: Indices  # [dispatcher, replica]: when that number last changed
-    served: Indices
-    given: Indices  # by round robin so far
-    coming: Array  # a heap of when requests come to their pods
-    comes: Indices
-    answers: Array  # a heap of when the open answers leave
-    answered: Indices
-    counts: Indices
-    busy: Array  # seconds of all cores
-
-
-def new_state(count: int, replicas: int, cores: int, dispatchers: int) -> State:
-    """Nobody waits and every core is free."""
-
-    def none(size: int) -> Indices:
-        return np.full(size, _NONE)
-
-    def zeros(*size: int) -> Indices:
-        return np.zeros(size, dtype=np.int64)
-
-    return State(
-        np.zeros(count),
-        np.zeros(count),
-        np.zeros(count),
-        np.zeros(count),
-        zeros(count),
-        none(count),
-        np.zeros(count, dtype=bool),
-        none(replicas),
-        none(replicas),
-        zeros(replicas),
-        none(replicas),
-        zeros(replicas),
-        np.zeros(replicas),
-        np.full(replicas, np.inf),
-        none(cores),
-        none(cores),
-        np.zeros(cores),
-        np.zeros(cores),
-        zeros(dispatchers, replicas),
-        zeros(dispatchers, replicas),
-        zeros(dispatchers),
-        zeros(dispatchers),
-        np.empty(count + 1),
-        np.empty(count + 1, dtype=np.int64),
-        np.empty(count + 1),
-        np.empty(count + 1, dtype=np.int64),
-        zeros(5),
-        np.zeros(1),
-    )
 
 
 @inlined
@@ -100,29 +20,29 @@ def advance(state: State, core: int, pods: int, now: float) -> None:
     """What the core did since it was looked at last."""
     passed = now - state.since[core]
     state.since[core] = now
-    if state.first[core] != _NONE:
+    if state.first[core] != NONE:
         state.handling[core] -= passed
         state.busy[0] += passed
         return
     low, high = core * pods, min((core + 1) * pods, len(state.batch))
     active = 0
     for replica in range(low, high):
-        active += state.batch[replica] != _NONE
+        active += state.batch[replica] != NONE
     if active > 0:
         state.busy[0] += passed
         for replica in range(low, high):
-            if state.batch[replica] != _NONE:
+            if state.batch[replica] != NONE:
                 state.left[replica] -= passed / active
 
 
 @inlined
 def shortest(state: State, core: int, pods: int) -> tuple[int, int]:
     """The replica whose batch ends first, and how many compute."""
-    found, active = _NONE, 0
+    found, active = NONE, 0
     for replica in range(core * pods, min((core + 1) * pods, len(state.batch))):
-        if state.batch[replica] != _NONE:
+        if state.batch[replica] != NONE:
             active += 1
-            if found == _NONE or state.left[replica] < state.left[found]:
+            if found == NONE or state.left[replica] < state.left[found]:
                 found = replica
     return found, active
 
@@ -131,10 +51,10 @@ def shortest(state: State, core: int, pods: int) -> tuple[int, int]:
 def done_at(state: State, core: int, pods: int) -> float:
     """When the core ends what it does, if nothing comes."""
     since: float = state.since[core]
-    if state.first[core] != _NONE:
+    if state.first[core] != NONE:
         return since + max(state.handling[core], 0.0)  # type: ignore[no-any-return]
     found, active = shortest(state, core, pods)
-    return np.inf if found == _NONE else since + max(state.left[found], 0.0) * active
+    return np.inf if found == NONE else since + max(state.left[found], 0.0) * active
 
 
 @inlined
@@ -151,8 +71,8 @@ def next_core(state: State, pods: int) -> tuple[int, float]:
 @inlined
 def hand(state: State, core: int, request: int, handling: Handling) -> None:
     """To the core, behind what it has to handle."""
-    state.following[request] = _NONE
-    if state.first[core] == _NONE:
+    state.following[request] = NONE
+    if state.first[core] == NONE:
         state.first[core] = request
         state.handling[core] = handling.outward[request] if state.answering[request] else handling.inward[request]
     else:
@@ -163,7 +83,7 @@ def hand(state: State, core: int, request: int, handling: Handling) -> None:
 @inlined
 def start_if_due(state: State, replica: int, now: float, requests: Requests, table: Table, rules: Rules) -> None:
     first, waiting = state.head[replica], state.waiting[replica]
-    if state.batch[replica] == _NONE and waiting > 0:
+    if state.batch[replica] == NONE and waiting > 0:
         deadline = state.ready[first] + rules.delay_seconds
         if waiting < rules.maximum_batch and now < deadline:
             state.due[replica] = deadline
@@ -176,8 +96,8 @@ def start_if_due(state: State, replica: int, now: float, requests: Requests, tab
             state.batch[replica], state.size[replica] = first, size
             state.left[replica] = batch_seconds(table, size, tokens, requests.level[first])
             state.head[replica] = request
-            if request == _NONE:
-                state.tail[replica] = _NONE
+            if request == NONE:
+                state.tail[replica] = NONE
             state.waiting[replica] -= size
             state.due[replica] = np.inf
             state.counts[BATCHES] += 1
@@ -193,7 +113,7 @@ def end_batch(state: State, replica: int, core: int, now: float, handling: Handl
         state.answering[request] = True
         hand(state, core, request, handling)
         request = following
-    state.batch[replica] = _NONE
+    state.batch[replica] = NONE
 
 
 @inlined
@@ -202,23 +122,23 @@ def end_handling(state: State, core: int, now: float, requests: Requests, handli
     request = state.first[core]
     following = state.following[request]
     state.first[core] = following
-    if following == _NONE:
-        state.last[core] = _NONE
+    if following == NONE:
+        state.last[core] = NONE
     else:
         answer = state.answering[following]
         state.handling[core] = handling.outward[following] if answer else handling.inward[following]
-    replica = _NONE
+    replica = NONE
     if state.answering[request] or not requests.queued[request]:
         if not requests.queued[request]:
             state.ready[request] = now
         state.leave[request] = now + handling.after[request]
         leaves = state.leave[request]
-        state.counts[_OPEN] = push(state.answers, state.answered, state.counts[_OPEN], leaves, request)
+        state.counts[OPEN] = push(state.answers, state.answered, state.counts[OPEN], leaves, request)
     else:
         replica = state.chosen[request]
         state.ready[request] = now
-        state.following[request] = _NONE
-        if state.tail[replica] == _NONE:
+        state.following[request] = NONE
+        if state.tail[replica] == NONE:
             state.head[replica] = request
         else:
             state.following[state.tail[replica]] = request
@@ -231,8 +151,8 @@ def end_handling(state: State, core: int, now: float, requests: Requests, handli
 def count_connection(state: State, dispatcher: int, replica: int, change: int) -> None:
     state.connections[dispatcher, replica] += change
     state.served[dispatcher] += change
-    state.counts[_TURN] += 1
-    state.turn[dispatcher, replica] = state.counts[_TURN]
+    state.counts[TURN] += 1
+    state.turn[dispatcher, replica] = state.counts[TURN]
 
 
 @inlined
@@ -249,7 +169,7 @@ def dispatch(state: State, request: int, requests: Requests, handling: Handling,
     state.chosen[request] = replica
     count_connection(state, dispatcher, replica, 1)
     comes = requests.arrival[request] + handling.before[request]
-    state.counts[_ON_WAY] = push(state.coming, state.comes, state.counts[_ON_WAY], comes, request)
+    state.counts[ON_WAY] = push(state.coming, state.comes, state.counts[ON_WAY], comes, request)
 
 
 @compiled
@@ -270,8 +190,8 @@ def run_shared(
     count, arriving = len(requests.arrival), 0
     while True:
         arrives = requests.arrival[arriving] if arriving < count else np.inf
-        comes = state.coming[0] if state.counts[_ON_WAY] > 0 else np.inf
-        leaves = state.answers[0] if state.counts[_OPEN] > 0 else np.inf
+        comes = state.coming[0] if state.counts[ON_WAY] > 0 else np.inf
+        leaves = state.answers[0] if state.counts[OPEN] > 0 else np.inf
         due = int(np.argmin(state.due))
         core, done = next_core(state, pods)
         now = min(arrives, comes, leaves, done, state.due[due])
@@ -279,23 +199,23 @@ def run_shared(
             break
         if done == now:
             advance(state, core, pods, now)
-            if state.first[core] != _NONE:
+            if state.first[core] != NONE:
                 replica = end_handling(state, core, now, requests, handling)
             else:
                 replica, _ = shortest(state, core, pods)
                 end_batch(state, replica, core, now, handling)
-            if replica != _NONE:
+            if replica != NONE:
                 start_if_due(state, replica, now, requests, table, rules)
         elif state.due[due] == now:
             advance(state, due // pods, pods, now)
             start_if_due(state, due, now, requests, table, rules)
         elif leaves == now:
             request = state.answered[0]
-            state.counts[_OPEN] = pop(state.answers, state.answered, state.counts[_OPEN])
+            state.counts[OPEN] = pop(state.answers, state.answered, state.counts[OPEN])
             count_connection(state, requests.dispatcher[request], state.chosen[request], -1)
         elif comes == now:
             request = state.comes[0]
-            state.counts[_ON_WAY] = pop(state.coming, state.comes, state.counts[_ON_WAY])
+            state.counts[ON_WAY] = pop(state.coming, state.comes, state.counts[ON_WAY])
             core = state.chosen[request] // pods
             advance(state, core, pods, now)
             hand(state, core, request, handling)
