@@ -9,6 +9,11 @@ from typing import Any
 Measured = dict[str, Any]
 
 
+def now() -> str:
+    """UTC, since the image may have another time zone than the host."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 @dataclass(frozen=True)
 class Files:
     """``folder``: made when it isn't there, for anybody to write in, since the image's user does."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.planner.validate.files import Files, Measured
+from bench.planner.validate.files import Files, Measured, now
 from bench.planner.validate.generator import Seen, half_width, open_loop, preload, session
 from bench.planner.validate.pods import Cores, service, wait_until_ready
 from bench.planner.validate.scenarios import SCENARIOS, TUNING, Scenario, choose
@@ -31,7 +31,7 @@ from cycleops.planner.simulation.arrivals import burst_gaps, gamma_gaps
 
 BATCH_SIZES, SEQUENCE_LENGTHS = [1, 2, 4, 8], [8, 16, 32, 64]
 EVALUATION_ROWS = 300
-WAY_RATE, WAY_SECONDS, WAY_TEXTS = 40.0, 10.0, 20
+WAY_RATE, WAY_SECONDS, WAY_TEXTS = 40.0, 6.0, 20
 WARM_UP_SECONDS = 4.0
 
 
@@ -159,7 +159,7 @@ def _measured(scenario: Scenario, seen: Seen, others: float) -> Measured:
     inside = 1000 * float(np.quantile(seen.terms["total"], 0.99, method="inverted_cdf"))
     return {
         "name": scenario.name,
-        "measuredAt": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "measuredAt": now(),
         "requests": len(seen.total),
         "errors": int(np.isinf(seen.total).sum()),
         "seconds": float(seen.intended[-1]),

@@ -1,12 +1,11 @@
 """What the planner says of each scenario, from the profiles alone. On the host: a pure computation."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.planner.validate.files import Files
+from bench.planner.validate.files import Files, now
 from bench.planner.validate.popularity import hit_ratio
 from bench.planner.validate.scenarios import INPUT_TOKENS_P50, INPUT_TOKENS_P99, PERCENTILE, Scenario
 from cycle_wire.profile import Profile
@@ -46,7 +45,7 @@ def _row(scenario: Scenario, files: Files) -> dict[str, Any]:
     result = _plan(scenario, workload, candidate, settings)
     row = {
         "name": scenario.name,
-        "predictedAt": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "predictedAt": now(),
         "profiledAt": profile.measured_at.isoformat(timespec="seconds"),
         "ratePerSecond": rate,
         "hitRatio": estimate,
