@@ -10,11 +10,13 @@ from bench.planner.validate.popularity import hit_ratio
 from bench.planner.validate.scenarios import INPUT_TOKENS_P50, INPUT_TOKENS_P99, PERCENTILE, Scenario
 from cycle_wire.profile import Profile
 from cycleops.planner import Budget, Candidate, HardwareOption, Limits, Pinned, PlanResult, Settings, Workload, plan
-from cycleops.planner.evaluate import Evaluator, Prepared
+from cycleops.planner.choice import Prepared
+from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.service_time import service_times
 
 SEED = 7
-REQUESTS = 100_000
+REQUESTS = 60_000
+ANY_MILLISECONDS = 60_000.0  # the plan is made whatever it predicts; the scenario's budget is held against it after
 PREDICTED_BELOW = 0.97  # of the capacity: the unscored ones go nearer to it than a plan would
 
 
@@ -50,15 +52,15 @@ def _row(scenario: Scenario, files: Files) -> dict[str, Any]:
         "ratePerSecond": rate,
         "hitRatio": estimate,
         "budgetMs": scenario.budget_milliseconds,
-        "predictedMet": result.feasible,
     }
     if result.plan is None:
-        return {**row, "predictedP50Ms": None, "predictedP99Ms": None}
+        return {**row, "predictedP50Ms": None, "predictedP99Ms": None, "predictedMet": False}
     predicted = result.plan.predicted
     return {
         **row,
         "predictedP50Ms": predicted.p50_ms,
         "predictedP99Ms": predicted.p99_ms,
+        "predictedMet": predicted.sized_at_ms <= scenario.budget_milliseconds,  # as the planner itself decides
         "lowMs": predicted.low_ms,
         "highMs": predicted.high_ms,
         "load": predicted.load,
@@ -75,7 +77,7 @@ def _plan(scenario: Scenario, workload: Workload, candidate: Candidate, settings
     """The choice is the scenario's in full: the planner only says what to expect of it."""
     return plan(
         workload=workload,
-        budget=Budget(percentile=PERCENTILE, latency_milliseconds=scenario.budget_milliseconds),
+        budget=Budget(percentile=PERCENTILE, latency_milliseconds=ANY_MILLISECONDS),
         candidates=[candidate],
         limits=Limits(maximum_replicas=scenario.replicas),
         algorithm=scenario.algorithm,

@@ -9,7 +9,6 @@ to never fall when length or batch grows, since a fall is noise. Below the short
 above the longest, the law goes on (or the last slope), and the search refuses workloads in which that would matter.
 """
 
-import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +48,8 @@ class ServiceTimes:
     post: Array  # pace, level
     overhead: Array  # level
     cache_hit: Array  # level
+    overhead_cpu_seconds: float  # CPU time of a miss beside the model's terms, and of a hit; 0 when not measured
+    cache_hit_cpu_seconds: float
     residual: float  # relative error of interpolating between rows, root mean square
 
     def mean_compute_seconds(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
@@ -146,23 +147,13 @@ def service_times(profile: Profile) -> ServiceTimes:
         post=np.array([_quantiles(_merged(r.post for n in lengths for r in _at(cells, p, n))) for p in Pace]),
         overhead=_quantiles(profile.overhead),
         cache_hit=_quantiles(profile.cache_hit),
+        overhead_cpu_seconds=profile.overhead_cpu_seconds,
+        cache_hit_cpu_seconds=profile.cache_hit_cpu_seconds,
         residual=0.0,
     )
     sizes_axis, lengths_axis = np.array(sizes, dtype=float), np.array(lengths, dtype=float)
     residual = _residual(bare._over_law_mean[..., 0], sizes_axis, lengths_axis)
     return replace(bare, residual=residual)
-
-
-_REMEMBERED: dict[int, ServiceTimes] = {}
-
-
-def remembered_service_times(profile: Profile) -> ServiceTimes:
-    """As :func:`service_times`, once in the life of a profile (which never changes): planning again is then quick."""
-    known = _REMEMBERED.get(id(profile))
-    if known is None:
-        known = _REMEMBERED[id(profile)] = service_times(profile)
-        weakref.finalize(profile, _REMEMBERED.pop, id(profile), None)
-    return known
 
 
 def _law(profile: Profile, means: Array, sizes: Sequence[int], lengths: Sequence[int]) -> ComputeLaw | None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cycleops.planner.simulation import fleet
+from cycleops.planner.simulation import fleet, shared
 from cycleops.planner.simulation.queues import first_come_first_served
 from cycleops.planner.simulation.rules import Handling, Requests, Rules, table_of
 
@@ -41,10 +41,10 @@ def handling(count: int, *, inward: float = 0.0, outward: float = 0.0, aside: fl
 
 def serve(
     requests: Requests, work: Handling, *, replicas: int, pods: int, batch: int = 1, **more: float
-) -> fleet.SharedServed:
+) -> shared.SharedServed:
     sizes = 0.4 + 0.6 * np.arange(batch + 1)
     table = table_of((sizes[:, None, None] * exponential()[None, None, :]), np.zeros(8 * batch + 1, dtype=np.int64))
-    return fleet.on_shared_cores(
+    return shared.on_shared_cores(
         requests=requests,
         handling=work,
         table=table,
@@ -108,7 +108,7 @@ def test_a_core_works_whenever_there_is_work(load_percent: int | None) -> None:
     count = 20_000
     requests = requests_of(0.7, count=count)
     seconds = exponential()
-    served = fleet.on_shared_cores(
+    served = shared.on_shared_cores(
         requests=requests,
         handling=handling(count, inward=0.1, outward=0.05),
         table=table_of(np.stack([seconds, seconds])[:, None, :], np.zeros(9, dtype=np.int64)),

@@ -5,7 +5,7 @@ The image does so when it is built; as a user who can't write there it then prov
 
 import numpy as np
 
-from cycleops.planner.simulation import fleet
+from cycleops.planner.simulation import fleet, shared
 from cycleops.planner.simulation.queues import first_come_first_served
 from cycleops.planner.simulation.rules import Handling, Requests, Rules, table_of
 
@@ -29,7 +29,7 @@ def main() -> None:
     rules = Rules(maximum_batch=2, delay_seconds=0.0)
     for spread in (fleet.round_robin, fleet.least_connections):
         spread(requests=requests, table=table, rules=rules, replicas=2, dispatchers=1)
-    fleet.on_shared_cores(
+    shared.on_shared_cores(
         requests=requests, handling=Handling(*(np.full(4, 0.1) for _ in range(4))), table=table, rules=rules,
         replicas=2, dispatchers=1, load_percent=0, pods_per_core=2,
     )  # fmt: skip

@@ -94,7 +94,7 @@ def start_if_due(state: State, replica: int, now: float, requests: Requests, tab
                 state.start[request] = now
                 request = state.following[request]
             state.batch[replica], state.size[replica] = first, size
-            state.left[replica] = batch_seconds(table, size, tokens, requests.level[first])
+            state.left[replica] = batch_seconds(table, 0, size, tokens, requests.level[first])
             state.head[replica] = request
             if request == NONE:
                 state.tail[replica] = NONE
