@@ -6,7 +6,7 @@ Runs in an image of its own, for inductor needs a C++ compiler. Two ways of comp
 attentions of the packed engine, over any number of tokens ("packed compiled"), and transformers' own model over padded
 batches, as its users do ("padded compiled"). The batches have mixed lengths, so shapes differ from batch to batch:
 ``dynamic=True``. Texts per second of the thread's CPU time; the ways take turns. "first" is the wall time of the first
-pass over the stream less that of a later one: what a pod's start would take longer. "MiB": by how much the process grew.
+pass over the stream less that of a later one: what a pod's start would take longer. "MiB": how much it grew.
 """
 
 import argparse

@@ -39,20 +39,24 @@ def run(control_descriptor: int) -> int:
     if (threads := sum(1 for _ in Path("/proc/self/task").iterdir())) > 1:
         logger.warning("%d threads run before workers are forked", threads)
     control.send(json.dumps({"maximumTokens": engine.maximum_tokens}).encode())
+    workers: set[int] = set()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 1)
+        _end(workers & {int(message)} if message else workers)
         if not message:
             return 0
-        _end(int(message))
+        workers.discard(int(message))
         pid = _fork(engine, config, control, descriptors[0])
+        workers.add(pid)
         os.close(descriptors[0])
         control.send(str(pid).encode())
 
 
-def _end(pid: int) -> None:
-    """Only this process waits for its children, so the pid is still that worker's."""
-    if pid:
+def _end(workers: set[int]) -> None:
+    """Only this process waits for its children, so each pid is still that worker's."""
+    for pid in workers:
         os.kill(pid, signal.SIGKILL)
+    for pid in workers:
         os.waitpid(pid, 0)
 
 
