@@ -10,11 +10,6 @@ def size_bytes(quantity: str) -> int:
     return int(parse_quantity(quantity))
 
 
-def threads_of(hardware: HardwareClassSpec) -> int:
-    """Compute threads of one pod: as the class says, else its CPU request, at least 1. Never the host's cores."""
-    return hardware.threads or max(1, int(parse_quantity(hardware.resources.requests["cpu"])))
-
-
 def cpu_limit_of(hardware: HardwareClassSpec) -> float | None:
     """Cores that a pod may use in the mean of each 100 ms; None without a limit."""
     limits = hardware.resources.limits or {}

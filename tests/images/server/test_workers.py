@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cycle_server.process import descendants, peak_resident_bytes
 from cycle_wire.parts import Variant
 from tests.images.server.serving import Running, serving
 from tests.images.server.test_overload import eventually, metric
@@ -45,20 +46,6 @@ def forget(hold: Path) -> None:
     hold.with_name(hold.name + ".log").unlink(missing_ok=True)
 
 
-def descendants(pid: int) -> set[int]:
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended meanwhile
-    found, more = set[int](), {pid}
-    while more:
-        found |= more
-        more = {child for child, parent in parents.items() if parent in found} - found
-    return found - {pid}
-
-
 def test_answers_are_those_of_one_worker_and_the_front_has_no_torch(folder: Path) -> None:
     requests = [[text] for text in TEXTS] + [TEXTS]
     with serving(folder) as server:
@@ -74,6 +61,7 @@ def test_answers_are_those_of_one_worker_and_the_front_has_no_torch(folder: Path
                         assert output == same
                     else:
                         assert output["data"] == pytest.approx(same["data"], abs=1e-5)
+        assert 20e6 < peak_resident_bytes(server.process.pid) < 2e9
         assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
@@ -160,7 +148,7 @@ def test_a_drain_answers_what_runs_and_leaves_no_process(folder: Path, hold: Pat
         hold.unlink()
         assert [call.result().status for call in calls] == [200] * 3
         assert server.process.wait(30) == 0
-        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
+        eventually(lambda: not any(alive(pid) for pid in processes))
 
 
 def test_no_process_is_left_when_the_server_is_killed(folder: Path, hold: Path) -> None:
