@@ -32,6 +32,12 @@ class Prepared:
     def key(self) -> tuple[str, str]:
         return self.candidate.profile.variant, self.candidate.hardware.name
 
+    def servers(self, replicas: int) -> int:
+        """All workers of so many pods. The simulation gives each a queue of its own, where a pod's share one: a wait
+        that is, if anything, too long.
+        """
+        return replicas * self.candidate.profile.workers
+
     @property
     def lack_of_accuracy(self) -> float:
         """Lower is better."""
@@ -147,7 +153,7 @@ class Evaluator:
 
     def _simulate(self, prepared: Prepared, choice: Choice, hit_ratio: float, draws: Draws) -> Outcome:
         shape = Shape(
-            replicas=choice.replicas,
+            replicas=prepared.servers(choice.replicas),
             maximum_batch=choice.batch_size,
             delay_seconds=choice.delay_seconds if choice.batch_size > 1 else 0.0,
             algorithm=self.algorithm,
@@ -156,7 +162,7 @@ class Evaluator:
         )
         return simulate(
             draws=draws,
-            station=self._station(prepared, self._heaviness(prepared, choice.replicas)),
+            station=self._station(prepared, self._heaviness(prepared, prepared.servers(choice.replicas))),
             shape=shape,
             rate_per_second=self.workload.rate_per_second,
             hit_ratio=hit_ratio,
@@ -221,7 +227,12 @@ class Evaluator:
 
     def load(self, prepared: Prepared, batch_size: int, replicas: int) -> float:
         """The rate as a share of what so many replicas carry with full batches."""
-        return self.miss_rate_per_second * self.batch_seconds(prepared, batch_size) / batch_size / replicas
+        return (
+            self.miss_rate_per_second
+            * self.batch_seconds(prepared, batch_size)
+            / batch_size
+            / prepared.servers(replicas)
+        )
 
     def stable_replicas(self, prepared: Prepared, batch_size: int) -> int:
         return queueing.stable_replicas(
@@ -231,6 +242,10 @@ class Evaluator:
             maximum_utilization=self.settings.maximum_utilization,
         )
 
+    def fewest_replicas(self, prepared: Prepared, batch_size: int) -> int:
+        """Pods whose workers carry the rate."""
+        return math.ceil(self.stable_replicas(prepared, batch_size) / prepared.servers(1))
+
     def wait_bound_milliseconds(self, prepared: Prepared, *, batch_size: int, replicas: int) -> float:
         """Optimistic wait at the percentile of the misses that the percentile of all requests implies."""
         percentile = queueing.percentile_of_misses(
@@ -238,7 +253,7 @@ class Evaluator:
         )
         return 1000 * queueing.wait_bound_seconds(
             rate_per_second=self.miss_rate_per_second,
-            replicas=replicas,
+            replicas=prepared.servers(replicas),
             batch_seconds=self.batch_seconds(prepared, batch_size),
             batch_size=batch_size,
             arrival_cv2=self.workload.least_cv2,
@@ -269,7 +284,7 @@ class Evaluator:
                 overhead=times.overhead,
                 cache_hit=times.cache_hit,
                 balancer_overhead_seconds=self.settings.balancer_overhead_seconds,
-                quota_seconds=prepared.candidate.hardware.quota_seconds,
+                quota_seconds=prepared.candidate.hardware.quota_seconds / prepared.servers(1),
                 threads=prepared.candidate.hardware.threads,
             )
         return self._stations[key]

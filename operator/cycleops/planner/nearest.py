@@ -57,7 +57,7 @@ def _latency(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
 def _fastest(problem: Problem, evaluator: Evaluator, prepared: Prepared) -> Iterator[float]:
     most = problem.replica_bounds(prepared.candidate)[1]
     for size in batch_sizes(problem, prepared):
-        if evaluator.stable_replicas(prepared, size) <= most:
+        if evaluator.fewest_replicas(prepared, size) <= most:
             delay = delays_seconds(problem, evaluator, prepared, size)[0]
             choice = Choice(batch_size=size, delay_seconds=delay, replicas=most)
             yield evaluator.size(prepared, choice).sized_at_ms

@@ -106,7 +106,7 @@ def _judged(problem: Problem, evaluator: Evaluator, prepared: Sequence[Prepared]
     if pinned.batch_size is None or pinned.replicas is None:
         return None
     one = prepared[0]
-    if evaluator.stable_replicas(one, pinned.batch_size) > pinned.replicas:
+    if evaluator.fewest_replicas(one, pinned.batch_size) > pinned.replicas:
         return None
     delay = (pinned.delay_milliseconds or 0.0) / 1000
     choice = Choice(batch_size=pinned.batch_size, delay_seconds=delay, replicas=pinned.replicas)

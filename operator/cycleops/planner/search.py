@@ -110,7 +110,7 @@ def _hope(prepared: Prepared, batch_size: int, replicas: int) -> tuple[float, fl
 def first_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int) -> int:
     """Fewest replicas that the rate and the bound on the wait leave open; beyond the most allowed, the rate's own."""
     fewest, most = problem.replica_bounds(prepared.candidate)
-    replicas = max(fewest, evaluator.stable_replicas(prepared, batch_size))
+    replicas = max(fewest, evaluator.fewest_replicas(prepared, batch_size))
     while replicas <= most:
         wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=replicas)
         if wait <= problem.budget.latency_milliseconds:
