@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.serve.client import Client, Latencies, quantile
-from bench.serve.machine import Disturbance, resident_bytes
+from bench.serve.machine import Disturbance, on_core, resident_bytes
 from bench.serve.rows import DIRECT, Row, read_json, table, to_records, verdict, write_json
 from bench.serve.search import highest_rate
-from bench.serve.servers import MAXIMUM_BATCH_SIZE, Place, Server, on_core, start_ours, start_peers
+from bench.serve.servers import MAXIMUM_BATCH_SIZE, Place, Server, start_ours, start_peers
 from bench.serve.texts import Corpus, make_corpus
 from bench.serve.variant import write_variant
 from cycle_wire.parts import Precision
