@@ -2,6 +2,7 @@
 
 from kubernetes.utils.quantity import parse_quantity
 
+from cycleops.api.cores import server_workers_of
 from cycleops.api.hardwareclass import HardwareClassSpec
 
 
@@ -11,6 +12,6 @@ def size_bytes(quantity: str) -> int:
 
 
 def cpu_limit_of(hardware: HardwareClassSpec) -> float | None:
-    """Cores that a pod may use in the mean of each 100 ms; None without a limit."""
+    """Cores that each worker of a pod may use in the mean of each 100 ms when all of them compute; None: no limit."""
     limits = hardware.resources.limits or {}
-    return float(parse_quantity(limits["cpu"])) if "cpu" in limits else None
+    return float(parse_quantity(limits["cpu"])) / server_workers_of(hardware) if "cpu" in limits else None
