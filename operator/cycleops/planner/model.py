@@ -159,8 +159,8 @@ class Budget:
 class HardwareOption:
     """A HardwareClass as the planner sees it. The cost is of one replica.
 
-    ``threads`` and ``cpu_limit_cores`` are of each worker of a pod; the latter is a quota that refills each 100 ms, None
-    when the pods have no CPU limit.
+    ``threads`` and ``cpu_limit_cores`` are of each worker of a pod. The latter refills each 100 ms; None when the pods
+    have no CPU limit.
     """
 
     name: str
