@@ -1,6 +1,6 @@
 """Several processes that compute in one pod: what they cost in memory and time, and what they bring.
 
-    python -m tests.images.run bench-serve -- python -m bench.workers
+    python -m tests.images.run bench -- python -m bench.workers
 
 all-MiniLM-L6-v2, Float32, one thread each. "MiB": of all processes, shared pages counted once. "texts/s": all workers
 at once, each in a loop over batches of 8 texts with 16 tokens. "hand-over": what a worker's answer for one such text
