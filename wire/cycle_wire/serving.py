@@ -57,6 +57,7 @@ class SidecarConfig(WireModel):
 
     upstream: str = "http://127.0.0.1:8080"
     port: int = 8081
+    grpc_port: int = Field(0, ge=0, le=65535, description="Open Inference Protocol over gRPC; 0 turns it off.")
     model_digest: Digest
     variant: str
     policy: CachePolicy = CachePolicy.LRU

@@ -26,6 +26,7 @@ Choices, and why:
 from dataclasses import dataclass
 
 from cycle_wire.buckets import time_buckets
+from cycle_wire.headers import AFFINITY_HEADER
 from cycleops.api.cycleservice import BalancingAlgorithm
 from cycleops.service import haproxy_door, haproxy_times
 from cycleops.service.haproxy_door import Door
@@ -65,7 +66,7 @@ class Balancer:
     connections_per_pod: int
     drain_seconds: int
     door: Door = Door()
-    affinity_header: str = "x-cycle-affinity"
+    affinity_header: str = AFFINITY_HEADER
     nameservers: tuple[str, ...] = ()  # address:port; empty: those in the pod's resolv.conf
     address: str = ""  # empty: every address
     config_folder: str = CONFIG_FOLDER

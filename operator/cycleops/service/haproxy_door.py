@@ -9,6 +9,8 @@
 
 from dataclasses import dataclass
 
+from cycle_wire.headers import TENANT_HEADER
+
 # Not below the configuration's folder: nothing can be mounted into a read-only volume.
 CERTIFICATE_FILE, KEYS_FILE = "/etc/haproxy-tls/tls.pem", "/etc/haproxy-keys/keys.map"
 HEALTH_PATHS = ("/v2/health/live", "/v2/health/ready")
@@ -59,9 +61,9 @@ def key_rules(door: Door) -> str:
         "unset-var(txn.key)",
         "del-header Authorization",
         "del-header X-API-Key",
-        "del-header X-Cycle-Tenant",
+        f"del-header {TENANT_HEADER}",
         f'return status 401 content-type application/json string "{_NO_KEY}" hdr WWW-Authenticate Bearer '
         f"unless {{ var(txn.tenant) -m found }} || {{ path {' '.join(HEALTH_PATHS)} }}",
-        "set-header X-Cycle-Tenant %[var(txn.tenant)] if { var(txn.tenant) -m found }",
+        f"set-header {TENANT_HEADER} %[var(txn.tenant)] if {{ var(txn.tenant) -m found }}",
     )
     return "".join(f"    http-request {rule}\n" for rule in rules)
