@@ -38,11 +38,11 @@ class Calls:
         return found, dict(await call.initial_metadata())
 
     async def infer(
-        self, text: str = "a", *, metadata: Metadata = (), raw: bool = False, timeout: float = 10, **fields: Any
+        self, text: str = "a", *, metadata: Metadata = (), raw: bool = False, wait_seconds: float = 10, **fields: Any
     ) -> tuple[str, str, str]:
         """Outcome, the number that the upstream gave its answer, and the answer's id."""
         answer, said = await self.call(
-            "ModelInfer", message(text, raw=raw, **fields), metadata=metadata, timeout=timeout
+            "ModelInfer", message(text, raw=raw, **fields), metadata=metadata, timeout=wait_seconds
         )
         data = answer.raw_output_contents[0][4:] if raw else answer.outputs[0].contents.bytes_contents[0]
         return said["x-cycle-cache"], data.decode(), answer.id
@@ -128,7 +128,7 @@ async def test_timing_and_age_are_said_as_over_http(calls: Calls) -> None:
 async def test_ids_deadlines_and_priority_reach_the_server(calls: Calls) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     said = (("x-request-id", "r1"), ("traceparent", trace), ("x-cycle-priority", "batch"))
-    await calls.infer("a", metadata=said, timeout=20)
+    await calls.infer("a", metadata=said, wait_seconds=20)
     found = {name.lower(): value for name, value in calls.pod.upstream.headers[0].items()}
     assert (found["x-request-id"], found["traceparent"], found["x-cycle-priority"]) == ("r1", trace, "batch")
     assert found["content-type"] == "application/json"
@@ -201,7 +201,7 @@ async def test_health_and_metadata_are_the_servers(calls: Calls) -> None:
 async def test_a_call_that_is_given_up_tells_the_server(calls: Calls) -> None:
     calls.pod.upstream.go.clear()
     with pytest.raises(grpc.aio.AioRpcError):
-        await calls.infer("a", timeout=0.2)
+        await calls.infer("a", wait_seconds=0.2)
     async with asyncio.timeout(2):
         while calls.pod.upstream.cancelled == 0:  # noqa: ASYNC110 - the handler is elsewhere
             await asyncio.sleep(0.01)
