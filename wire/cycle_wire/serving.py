@@ -16,6 +16,7 @@ class CachePolicy(StrEnum):
     FIFO = "FIFO"  # the oldest
     LFU = "LFU"  # the least often used
     S3FIFO = "S3FIFO"  # what is asked once, before what is asked again (Yang et al., SOSP'23)
+    W_TINY_LFU = "WTinyLFU"  # what is asked less often than what would come for it (Einziger et al., ToS'17)
 
 
 class ServerConfig(WireModel):

@@ -178,6 +178,12 @@ class LoadBalancing(ApiModel):
     )
 
 
+class Grpc(ApiModel):
+    """Open Inference Protocol over gRPC, on a port of its own; answers are cached together with those over HTTP."""
+
+    port: int = Field(9000, ge=1, le=65535, description="Port of the Service, beside HTTP's.")
+
+
 class SecretReference(ApiModel):
     name: ObjectName = Field(description="Name of the Secret, in this namespace.")
 
@@ -234,6 +240,11 @@ _RULES = (
         ".replicas.minimum",
     ),
     rule(
+        "!has(self.grpc) || !(self.grpc.port in [80, 443])",
+        "grpc.port must not be 80 or 443, which are HTTP's",
+        ".grpc.port",
+    ),
+    rule(
         "(self.planning.mode == 'Pinned') == has(self.planning.pinned)",
         "planning.pinned must be given with mode Pinned, and only with it",
         ".planning.pinned",
@@ -268,6 +279,7 @@ class CycleServiceSpec(ApiModel):
     cache: Cache | None = Field(None, description="Answers exact repeats; without it nothing is cached.")
     planning: Planning = Field(default_factory=Planning, description="Who decides.")
     load_balancing: LoadBalancing = Field(default_factory=LoadBalancing, description="How requests are spread.")
+    grpc: Grpc | None = Field(None, description="Serve gRPC too; without it only HTTP.")
     tls: Tls | None = Field(None, description="Serve HTTPS on port 443 instead of HTTP on port 80.")
     auth: Auth | None = Field(None, description="Ask for an API key; without it everybody in the cluster gets in.")
     pod_template: PodTemplate | None = Field(None, description="Added to the service's pods.")
