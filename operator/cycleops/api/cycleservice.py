@@ -22,6 +22,7 @@ from cycleops.api.base import (
     rules,
     short_name,
 )
+from cycleops.api.cycleservice_front import Auth, Grpc, Tls
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.pods import PodTemplate
 
@@ -175,26 +176,6 @@ class Planning(ApiModel):
 class LoadBalancing(ApiModel):
     algorithm: BalancingAlgorithm = Field(
         BalancingAlgorithm.LEAST_CONNECTIONS, description="How a pod is chosen; ConsistentHash goes by the body."
-    )
-
-
-class Grpc(ApiModel):
-    """Open Inference Protocol over gRPC, on a port of its own; answers are cached together with those over HTTP."""
-
-    port: int = Field(9000, ge=1, le=65535, description="Port of the Service, beside HTTP's.")
-
-
-class SecretReference(ApiModel):
-    name: ObjectName = Field(description="Name of the Secret, in this namespace.")
-
-
-class Tls(ApiModel):
-    secret_ref: SecretReference = Field(description="Secret of type kubernetes.io/tls: tls.crt and tls.key.")
-
-
-class Auth(ApiModel):
-    api_key_secret_ref: SecretReference = Field(
-        description="Secret whose key `keys` has lines of '<SHA-256 of an API key, hex> <tenant>'; only these get in."
     )
 
 
