@@ -2,11 +2,12 @@
 
 import random
 
-from cachetools import Cache, LRUCache
+from cachetools import LRUCache
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cycle_server.sidecar.wtinylfu import MOST_USES, Sketch, WTinyLFUCache
+from tests.unit.server.sidecar.traces import hits
 
 
 def filled(keys: str, *, maxsize: int = 10) -> WTinyLFUCache[str, int]:
@@ -108,17 +109,6 @@ def test_the_sketch_grows_without_forgetting_and_ages() -> None:
     for number in range(11_000):
         sketch.count(number, keys=1000)
     assert sketch.uses("a") < 9
-
-
-def hits(cache: Cache[int, int], trace: list[int]) -> int:
-    found = 0
-    for key in trace:
-        if key in cache:
-            found += 1
-            cache[key]
-        else:
-            cache[key] = 1
-    return found
 
 
 def test_favourites_of_yesterday_go() -> None:
