@@ -9,6 +9,7 @@ from cycleops.api.reasons import Reason
 from cycleops.controller.apply import Problem
 from cycleops.controller.kinds import JOB_LABEL, ROLE_LABEL
 from cycleops.job.decision import Decision, Step
+from cycleops.job.goodput import account
 from cycleops.job.observation import Observation
 from cycleops.job.policies_end import deadline_left_seconds, world_problem
 from cycleops.job.policies_run import training_done
@@ -57,6 +58,7 @@ def status_of(o: Observation, decision: Decision) -> CycleJobStatus:
             "conditions": _conditions(o, decision),
             "start_time": start,
             "completion_time": (status.completion_time or now) if ended else None,
+            "goodput": account(o, decision),
             "workers": WorkersStatus(ready=ready, selector=selector),
             "restarts": max(status.restarts or 0, o.launcher.failed if o.launcher is not None else 0),
         }
