@@ -52,6 +52,18 @@ def profiles_outlive(w: JobWorld) -> None:
     assert not any("ownerReferences" in i["metadata"] for i in items)
 
 
+def remember_launcher(w: JobWorld) -> None:
+    w.remembered = w.jobs()["launcher"]["metadata"]["uid"]
+
+
+def another_launcher(w: JobWorld) -> None:
+    def there() -> bool:
+        launcher = w.jobs().get("launcher")
+        return launcher is not None and launcher["metadata"]["uid"] != w.remembered
+
+    wait_until(there, what="the launcher is a new Job")
+
+
 @dataclass(frozen=True)
 class Case:
     steps: list[Step]
@@ -123,6 +135,25 @@ CASES = {
             expect("Trained", "True", "TrainingFinished"),
         ],
         spec={"runPolicy": {"backoffLimit": 1}},
+    ),
+    "a training that hangs is started anew, and fails when no restart is left": Case(
+        [
+            start_workers,
+            report("worker", world(), progress(20)),
+            progress_at(20),
+            remember_launcher,
+            expect("Succeeded", "Unknown", "Restarting", "after step 20", seconds=20),
+            lambda w: wait_until(lambda: w.status().get("restarts") == 1),
+            another_launcher,
+            lambda w: wait_until(lambda: w.jobs()["launcher"]["spec"]["backoffLimit"] == 0),
+            lambda w: w.wait_for_pods("worker", 2),
+            report("worker", world(), progress(5)),
+            expect("Succeeded", "Unknown", "Training", "after failing once"),
+            lambda w: wait_until(lambda: w.status()["goodput"]["state"] == "Training"),
+            expect("Succeeded", "False", "ProgressDeadlineExceeded", "raise spec.runPolicy", seconds=20),
+            jobs(),
+        ],
+        spec={"runPolicy": {"progressDeadlineSeconds": 3, "backoffLimit": 1}},
     ),
     "a deadline that passes fails the job and ends its pods": Case(
         [start_workers, expect("Succeeded", "False", "DeadlineExceeded", "3 s"), jobs()],

@@ -66,6 +66,14 @@ class RunPolicy(ApiModel):
     active_deadline_seconds: int | None = Field(
         None, ge=1, le=31_536_000, description="The job fails when it is not done after so many seconds."
     )
+    progress_deadline_seconds: int = Field(
+        1800,
+        ge=1,
+        le=31_536_000,
+        description="A training whose rank 0 reports nothing for so many seconds hangs: its pods are deleted and it "
+        "starts anew from the last checkpoint, as after any failure. Rank 0 reports after each step, at most one in "
+        "5 s: allow for the longest step, and for reading the data before the first.",
+    )
     ttl_seconds_after_finished: int | None = Field(
         None,
         ge=0,
@@ -85,7 +93,7 @@ class JobImages(ApiModel):
     server: ImageName | None = Field(None, description="Image that profiles.")
 
 
-# activeDeadlineSeconds, ttlSecondsAfterFinished and suspend stay free.
+# activeDeadlineSeconds, progressDeadlineSeconds, ttlSecondsAfterFinished and suspend stay free.
 _FIXED = (
     *("task", "model", "data", "output", "workers", "training", "evaluation", "variants", "profile"),
     *("podTemplate", "images", "runPolicy.backoffLimit", "runPolicy.checkpoint", "runPolicy.cleanPodPolicy"),

@@ -36,7 +36,9 @@ def unwanted_children(o: Observation, step: Step) -> list[Facts]:
     """Jobs to delete with their pods, as cleanPodPolicy says."""
     policy = o.spec.run_policy.clean_pod_policy
     worker_name = names.worker_job(o.name)
-    if step in (Step.COMPRESS, Step.PROFILE):
+    if step is Step.RESTART:  # all ranks: who knows which of them hangs
+        wanted_gone = [names.launcher_job(o.name), worker_name]
+    elif step in (Step.COMPRESS, Step.PROFILE):
         # Idle workers would hold machines, and disturb the measurement.
         wanted_gone = [] if policy is CleanPodPolicy.NONE else [worker_name]
     elif step in (Step.SUCCEED, Step.FAIL):
@@ -113,7 +115,8 @@ def _launcher_job(o: Observation) -> Body:
         threads=1,
         keys=(PRIVATE_KEY,),
     )
-    return _once(o, names.launcher_job(o.name), role)
+    left = max(o.spec.run_policy.backoff_limit - o.evidence.earlier_failures, 0)
+    return _once(o, names.launcher_job(o.name), role, restarts_left=left)
 
 
 def _compress(o: Observation) -> Body:
@@ -126,7 +129,7 @@ def _compress(o: Observation) -> Body:
         hardware=hardware,
         threads=threads_of(hardware),
     )
-    return _once(o, names.compress(o.name), role)
+    return _once(o, names.compress(o.name), role, restarts_left=o.spec.run_policy.backoff_limit)
 
 
 def _profile(o: Observation, hardware_class: str) -> list[Body]:
@@ -139,11 +142,12 @@ def _profile(o: Observation, hardware_class: str) -> list[Body]:
         hardware=hardware,
         threads=threads_of(hardware),
     )
-    return [_config(o, name, profiling_config(o, hardware_class=hardware_class).to_json()), _once(o, name, role)]
+    config = _config(o, name, profiling_config(o, hardware_class=hardware_class).to_json())
+    return [config, _once(o, name, role, restarts_left=o.spec.run_policy.backoff_limit)]
 
 
-def _once(o: Observation, name: str, role: Role) -> Body:
-    """A Job of one pod, tried again up to the job's backoffLimit, but not when its input is wrong."""
+def _once(o: Observation, name: str, role: Role, *, restarts_left: int) -> Body:
+    """A Job of one pod, tried again so often, but not when its input is wrong."""
     rules = [
         {
             "action": "FailJob",
@@ -154,7 +158,7 @@ def _once(o: Observation, name: str, role: Role) -> Body:
     spec = {
         "completions": 1,
         "parallelism": 1,
-        "backoffLimit": o.spec.run_policy.backoff_limit,
+        "backoffLimit": restarts_left,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": rules},
         "suspend": False,

@@ -57,14 +57,14 @@ def _state(o: Observation, decision: Decision, *, before: GoodputState) -> Goodp
         return GoodputState.ENDED
     if any(isinstance(delivery.message, WorldReport) for delivery in o.deliveries):
         return GoodputState.TRAINING
-    if decision.step is not Step.TRAIN:
+    if decision.step not in (Step.TRAIN, Step.RESTART):
         return before
     if before is GoodputState.QUEUED:
         # A world in the status of an account that begins: the operator that started this job kept none.
         return GoodputState.TRAINING if o.evidence.world is not None else GoodputState.STARTING
     if before is GoodputState.SUSPENDED:
         return GoodputState.RESTARTING if o.evidence.world is not None else GoodputState.STARTING
-    failed = o.launcher is not None and o.launcher.failed > (o.job.status.restarts or 0)
+    failed = decision.step is Step.RESTART or o.failures > (o.job.status.restarts or 0)
     if before is GoodputState.TRAINING and failed:
         return GoodputState.RESTARTING
     return before

@@ -126,6 +126,7 @@ def observe(
         environment=Environment(
             trainer_image="trainer:1", server_image="server:1", report_url="https://report/v1/report", authority="CA\n"
         ),
+        heard=NOW,
         now=NOW,
     )
     return dataclasses.replace(observation, **changes)
