@@ -155,6 +155,26 @@ CASES = {
         ],
         spec={"runPolicy": {"progressDeadlineSeconds": 3, "backoffLimit": 1}},
     ),
+    "an exit code that is to fail the job does so at once": Case(
+        [
+            report("worker", world()),
+            end("launcher", 42),
+            expect("Succeeded", "False", "LauncherFailed", "exit code 42"),
+        ],
+        spec={"runPolicy": {"backoffLimit": 4, "exitCodes": [{"codes": [42], "action": "Fail"}]}},
+    ),
+    "an exit code that is to be ignored is not counted": Case(
+        [
+            report("worker", world()),
+            end("launcher", 143),
+            lambda w: w.wait_for_pods("launcher"),
+            report("worker", world(), trained()),
+            end("launcher"),
+            expect("Trained", "True", "TrainingFinished"),
+            lambda w: wait_until(lambda: w.status().get("restarts") == 0),
+        ],
+        spec={"runPolicy": {"backoffLimit": 0, "exitCodes": [{"codes": [143, 137], "action": "Ignore"}]}},
+    ),
     "a deadline that passes fails the job and ends its pods": Case(
         [start_workers, expect("Succeeded", "False", "DeadlineExceeded", "3 s"), jobs()],
         spec={"runPolicy": {"activeDeadlineSeconds": 3}},

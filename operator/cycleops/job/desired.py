@@ -1,10 +1,11 @@
 """The children that a CycleJob should have at each step. Pure."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 from cycle_wire.reports import EXIT_BAD_INPUT
-from cycleops.api.cyclejob import CleanPodPolicy
+from cycleops.api.cyclejob import CleanPodPolicy, ExitAction
 from cycleops.controller.children import child_labels, child_metadata
 from cycleops.controller.kinds import CONFIG_MAP, CYCLE_JOB, JOB, JOB_LABEL, ROLE_LABEL, SECRET, SERVICE, Kind
 from cycleops.controller.store import Facts
@@ -17,6 +18,7 @@ from cycleops.job.pods import PRIVATE_KEY, PUBLIC_KEY, Role, pod_template, worke
 Body = dict[str, Any]
 # The launcher's retries are the job's; a worker that keeps failing makes the launcher fail.
 _WORKER_RESTARTS = 1000
+_ACTIONS = {ExitAction.RETRY: "Count", ExitAction.FAIL: "FailJob", ExitAction.IGNORE: "Ignore"}
 
 
 def desired_children(o: Observation, step: Step) -> list[Body]:
@@ -116,7 +118,8 @@ def _launcher_job(o: Observation) -> Body:
         keys=(PRIVATE_KEY,),
     )
     left = max(o.spec.run_policy.backoff_limit - o.evidence.earlier_failures, 0)
-    return _once(o, names.launcher_job(o.name), role, restarts_left=left)
+    rules = [_on_exit(role, _ACTIONS[rule.action], rule.codes) for rule in o.spec.run_policy.exit_codes]
+    return _once(o, names.launcher_job(o.name), role, restarts_left=left, more_rules=rules)
 
 
 def _compress(o: Observation) -> Body:
@@ -146,14 +149,19 @@ def _profile(o: Observation, hardware_class: str) -> list[Body]:
     return [config, _once(o, name, role, restarts_left=o.spec.run_policy.backoff_limit)]
 
 
-def _once(o: Observation, name: str, role: Role, *, restarts_left: int) -> Body:
+def _on_exit(role: Role, action: str, codes: Sequence[int]) -> Body:
+    return {
+        "action": action,
+        "onExitCodes": {"containerName": role.name, "operator": "In", "values": sorted(codes)},
+    }
+
+
+def _once(o: Observation, name: str, role: Role, *, restarts_left: int, more_rules: Sequence[Body] = ()) -> Body:
     """A Job of one pod, tried again so often, but not when its input is wrong."""
     rules = [
-        {
-            "action": "FailJob",
-            "onExitCodes": {"containerName": role.name, "operator": "In", "values": [EXIT_BAD_INPUT]},
-        },
+        _on_exit(role, "FailJob", [EXIT_BAD_INPUT]),
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        *more_rules,
     ]
     spec = {
         "completions": 1,
