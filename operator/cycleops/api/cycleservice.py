@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from cycle_wire.base import Digest, IntOrDecimal, Name, decimal_bounds
-from cycle_wire.parts import MetricName
 from cycle_wire.serving import CachePolicy
 from cycleops.api.base import (
     ApiModel,
@@ -22,6 +21,7 @@ from cycleops.api.base import (
     rules,
     short_name,
 )
+from cycleops.api.budget import Budget
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.pods import PodTemplate
 
@@ -50,51 +50,14 @@ class ModelReference(ApiModel):
     digest: Digest | None = Field(None, description="sha256:<hex> of that model; its profiles are found by it.")
 
 
-class LatencyBudget(ApiModel):
-    percentile: IntOrDecimal = Field(
-        Decimal("99"),
-        description="Share of the requests, in percent, that must meet the budget.",
-        json_schema_extra=decimal_bounds(at_least="50", at_most="99.99"),
-    )
-    milliseconds: IntOrDecimal = Field(
-        description="From the balancer's door in to its door out.",
-        json_schema_extra=decimal_bounds(above="0", at_most="600000"),
-    )
-
-
-class StageBudget(ApiModel):
-    """Caps by term, at the same percentile."""
-
-    pre_milliseconds: IntOrDecimal | None = Field(
-        None, description="Of tokenizing.", json_schema_extra=decimal_bounds(above="0", at_most="600000")
-    )
-    post_milliseconds: IntOrDecimal | None = Field(
-        None, description="Of making the answer.", json_schema_extra=decimal_bounds(above="0", at_most="600000")
-    )
-
-
-class AccuracyFloor(ApiModel):
-    metric: MetricName = Field("accuracy", description="Metric of the job's evaluation.")
-    minimum: IntOrDecimal | None = Field(
-        None, description="Smallest value allowed.", json_schema_extra=decimal_bounds(at_least="0", at_most="1")
-    )
-    maximum_drop: IntOrDecimal | None = Field(
-        None,
-        description="Largest loss allowed against the baseline variant.",
-        json_schema_extra=decimal_bounds(at_least="0", at_most="1"),
-    )
-    baseline: Name | None = Field(None, description="Variant that maximumDrop is counted from.")
-
-
-class Budget(ApiModel):
-    latency: LatencyBudget = Field(description="What must be met.")
-    stages: StageBudget | None = Field(None, description="Caps by term.")
-    accuracy: AccuracyFloor | None = Field(None, description="Floor; without it every variant may serve.")
-
-
 class InputTokens(ApiModel):
-    p50: int = Field(ge=1, le=8192, description="Half of the inputs are no longer.")
-    p99: int = Field(ge=1, le=8192, description="99 of 100 inputs are no longer.")
+    p50: int = Field(ge=1, le=131_072, description="Half of the inputs are no longer.")
+    p99: int = Field(ge=1, le=131_072, description="99 of 100 inputs are no longer.")
+
+
+class OutputTokens(ApiModel):
+    p50: int = Field(ge=1, le=131_072, description="Half of the answers are no longer.")
+    p99: int = Field(ge=1, le=131_072, description="99 of 100 answers are no longer.")
 
 
 class TenantLimit(ApiModel):
@@ -117,6 +80,10 @@ class Traffic(ApiModel):
     )
     input_tokens: InputTokens | None = Field(
         None, description="Length of the inputs; when left out, the longest that was profiled."
+    )
+    output_tokens: OutputTokens | None = Field(
+        None,
+        description="Of a model that generates text, length of the answers; when left out, the longest profiled.",
     )
     tenant_limit: TenantLimit | None = Field(None, description="Without it a tenant may send any number of texts.")
 
@@ -154,7 +121,9 @@ class Cache(ApiModel):
 class PinnedPlan(ApiModel):
     variant: Name = Field(description="Variant to serve.")
     hardware: Name = Field(description="HardwareClass to serve on; one of spec.hardware.")
-    batch_size: int = Field(ge=1, le=1024, description="Largest batch.")
+    batch_size: int = Field(
+        ge=1, le=1024, description="Largest batch; of a model that generates text, most sequences at once."
+    )
     delay_milliseconds: IntOrDecimal = Field(
         Decimal("0"),
         description="How long a batch waits for more requests.",
@@ -227,6 +196,17 @@ _RULES = (
         "!has(self.traffic.inputTokens) || self.traffic.inputTokens.p50 <= self.traffic.inputTokens.p99",
         "traffic.inputTokens.p50 must not be above p99",
         ".traffic.inputTokens.p50",
+    ),
+    rule(
+        "!has(self.traffic.outputTokens) || self.traffic.outputTokens.p50 <= self.traffic.outputTokens.p99",
+        "traffic.outputTokens.p50 must not be above p99",
+        ".traffic.outputTokens.p50",
+    ),
+    rule(
+        "!has(self.budget.generation) || has(self.budget.generation.firstTokenMilliseconds) "
+        "|| has(self.budget.generation.perTokenMilliseconds)",
+        "budget.generation must have at least one of firstTokenMilliseconds and perTokenMilliseconds",
+        ".budget.generation",
     ),
     rule(
         "self.replicas.minimum <= self.replicas.maximum",

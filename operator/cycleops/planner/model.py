@@ -62,6 +62,9 @@ class Workload:
     Input lengths are lognormal with these two quantiles, in tokens of the model. ``cache_hit_ratio`` is the share of
     requests that the sidecar answers, as measured: a prediction is made for it. ``cache_hit_ratio_lower`` is the lower
     bound of its confidence interval: replicas are counted for that. Both are 0 when there is no evidence.
+
+    ``output_tokens_p50``, ``output_tokens_p99``: of generated answers, lognormal too. Both or neither; only a model
+    that generates needs them.
     """
 
     rate_per_second: float
@@ -71,8 +74,13 @@ class Workload:
     cache_hit_ratio: float = 0.0
     cache_hit_ratio_lower: float = 0.0
     rhythm: Bursts | Recorded | None = None
+    output_tokens_p50: int | None = None
+    output_tokens_p99: int | None = None
 
     def __post_init__(self) -> None:
+        outputs = (self.output_tokens_p50, self.output_tokens_p99)
+        _check((outputs[0] is None) == (outputs[1] is None), "output_tokens_p50 goes with output_tokens_p99")
+        _check(1 <= (outputs[0] or 1) <= (outputs[1] or 1), "1 <= output_tokens_p50 <= output_tokens_p99")
         _check(0 < self.rate_per_second < math.inf, "rate_per_second must be above 0")
         _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
         _check(0 <= self.burstiness_cv2 < math.inf, "burstiness_cv2 must be 0 or more")
@@ -110,18 +118,23 @@ class AccuracyFloor:
 class Budget:
     """``percentile`` (50 to 99.99) of T, balancer in to balancer out, within ``latency_milliseconds``.
 
-    The caps by term hold at the same percentile, over requests that the cache did not answer.
+    The caps by term hold at the same percentile, over requests that the cache did not answer. ``first_token`` (door in
+    to first token out) and ``per_token`` (mean gap between the tokens of an answer) are of models that generate.
     """
 
     percentile: float
     latency_milliseconds: float
     pre_milliseconds: float | None = None
     post_milliseconds: float | None = None
+    first_token_milliseconds: float | None = None
+    per_token_milliseconds: float | None = None
     accuracy: AccuracyFloor | None = None
 
     def __post_init__(self) -> None:
         _check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
-        for value in (self.latency_milliseconds, self.pre_milliseconds, self.post_milliseconds):
+        stages = (self.pre_milliseconds, self.post_milliseconds)
+        tokens = (self.first_token_milliseconds, self.per_token_milliseconds)
+        for value in (self.latency_milliseconds, *stages, *tokens):
             _check(value is None or 0 < value < math.inf, "milliseconds must be above 0")
 
 
