@@ -8,7 +8,7 @@ A pure library: no Kubernetes, no I/O, no clock. ``docs/concepts/planner.md`` is
     prepare, search, nearest, frontier   the search    queueing      closed forms
     evaluate      one choice, simulated  outcomes      what is said of a simulation
     simulate      the data path          simulation/   queues, balancers, arrivals: compiled loops
-    explain       the sentences
+    explain       the sentences         generation/    all of this for models that generate text
 """
 
 from cycleops.planner.model import (

@@ -217,6 +217,7 @@ class Settings:
     ``maximum_utilization``: most that the rate may be of what full batches carry. Near 1 a small error of the profile
     is a large one of the wait, and a finite simulation says nothing.
     ``hash_load_percent``: of the mean load, what consistent hashing gives a replica at most; as in our HAProxy's.
+    ``prompt_tokens_per_step``: what the prompts of a model that generates may take of one step; our server's own.
     ``delay_share``: the one batching delay tried besides 0, as a share of the mean compute of one request.
     """
 
@@ -226,11 +227,13 @@ class Settings:
     maximum_utilization: float = 0.8
     delay_share: float = 0.5
     hash_load_percent: int = 150
+    prompt_tokens_per_step: int = 256
 
     def __post_init__(self) -> None:
         _check(self.requests >= 1_000, "requests must be 1,000 or more")
         _check(self.dispatchers >= 1, "dispatchers must be 1 or more")
         _check(0 < self.maximum_utilization < 1, "maximum_utilization must be between 0 and 1")
         _check(self.balancer_overhead_seconds >= 0, "balancer_overhead_seconds must be 0 or more")
+        _check(self.prompt_tokens_per_step >= 1, "prompt_tokens_per_step must be 1 or more")
         _check(self.delay_share >= 0, "delay_share must be 0 or more")
         _check(self.hash_load_percent > 100, "hash_load_percent must be above 100")

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 from cycleops.planner import explain, frontier
 from cycleops.planner.evaluate import Choice, Evaluator, Prepared
 from cycleops.planner.floor import baseline_value
+from cycleops.planner.generation.planning import plan_generation
 from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
 from cycleops.planner.nearest import nearest_feasible
+from cycleops.planner.obstacles import obstacle_of
 from cycleops.planner.option import make_plan
 from cycleops.planner.prepare import Problem
-from cycleops.planner.result import Obstacle, Plan, PlanResult, Rejected, RejectReason
+from cycleops.planner.result import Obstacle, Plan, PlanResult
 from cycleops.planner.search import Solution, solve
 
 
@@ -40,6 +42,8 @@ def plan(
         pinned=pinned or Pinned(),
         settings=settings or Settings(),
     )
+    if any(candidate.profile.generation for candidate in problem.candidates):
+        return plan_generation(problem)
     evaluator = problem.evaluator()
     solution = solve(problem, evaluator)
     if solution.option is not None:
@@ -111,23 +115,6 @@ def _judged(problem: Problem, evaluator: Evaluator, prepared: Sequence[Prepared]
     delay = (pinned.delay_milliseconds or 0.0) / 1000
     choice = Choice(batch_size=pinned.batch_size, delay_seconds=delay, replicas=pinned.replicas)
     return make_plan(one, choice, evaluator.predict(one, choice))
-
-
-# Which obstacle a reason speaks of, from the last hurdle to the first: the candidate that came furthest decides.
-_OBSTACLES = (
-    ({RejectReason.RATE_ABOVE_CAPACITY, RejectReason.REPLICA_LIMIT}, Obstacle.CAPACITY),
-    ({RejectReason.LATENCY_FLOOR}, Obstacle.LATENCY),
-    ({RejectReason.STAGE_CAP}, Obstacle.STAGE),
-    (
-        {RejectReason.BELOW_ACCURACY_FLOOR, RejectReason.METRIC_MISSING, RejectReason.BASELINE_MISSING},
-        Obstacle.ACCURACY,
-    ),
-)
-
-
-def obstacle_of(rejected: Iterable[Rejected]) -> Obstacle:
-    reasons = {item.reason for item in rejected}
-    return next((obstacle for some, obstacle in _OBSTACLES if some & reasons), Obstacle.NO_PROFILES)
 
 
 def _baseline(problem: Problem) -> float | None:
