@@ -42,7 +42,7 @@ class GenerationBudget(ApiModel):
     )
     per_token_milliseconds: IntOrDecimal | None = Field(
         None,
-        description="Time per output token: of each answer, the mean gap between its tokens after the first.",
+        description="Time per output token: between two tokens of an answer; the percentile is over all of these gaps.",
         json_schema_extra=decimal_bounds(above="0", at_most="600000"),
     )
 

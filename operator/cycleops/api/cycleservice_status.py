@@ -34,7 +34,7 @@ class Predicted(ApiModel):
         None, ge=0, description="Of generated text: time to first token, at the budget's percentile."
     )
     per_token_ms: float | None = Field(
-        None, ge=0, description="Of generated text: time per output token of an answer, at the budget's percentile."
+        None, ge=0, description="Of generated text: time between two tokens, at the budget's percentile."
     )
 
 
@@ -100,7 +100,7 @@ class Measured(ApiModel):
         None, ge=0, description="Of generated text: time to first token, at the budget's percentile."
     )
     per_token_ms: float | None = Field(
-        None, ge=0, description="Of generated text: time per output token, at the budget's percentile."
+        None, ge=0, description="Of generated text: time between two tokens, at the budget's percentile."
     )
     requests: int = Field(0, ge=0, description="How many the numbers are from.")
     requests_per_second: float | None = Field(None, ge=0, description="Arrivals at the balancer.")

@@ -119,7 +119,7 @@ class Budget:
     """``percentile`` (50 to 99.99) of T, balancer in to balancer out, within ``latency_milliseconds``.
 
     The caps by term hold at the same percentile, over requests that the cache did not answer. ``first_token`` (door in
-    to first token out) and ``per_token`` (mean gap between the tokens of an answer) are of models that generate.
+    to first token out) and ``per_token`` (between two tokens of an answer) are of models that generate.
     """
 
     percentile: float

@@ -71,7 +71,7 @@ class TokenTime:
 @dataclass(frozen=True, kw_only=True)
 class Generated:
     """Of a model that generates. ``first_token``: from the balancer's door in to the first token out; ``per_token``:
-    the mean gap between the tokens of an answer after the first. ``tokens_per_second`` of all replicas.
+    between two tokens of an answer, over all of these gaps. ``tokens_per_second`` of all replicas.
     """
 
     first_token: TokenTime

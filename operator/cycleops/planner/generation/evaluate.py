@@ -24,6 +24,7 @@ from cycleops.planner.outcomes import quantile
 from cycleops.planner.result import Dimension, Prediction
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 LEAST_REQUESTS = 4_000
 MOST_TOKENS = 4_000_000  # simulated at once: a step costs some 50 ns
 BEYOND_PERCENTILE = 60  # requests, as far as MOST_TOKENS allows
@@ -129,11 +130,11 @@ class GenerationEvaluator:
         decode = self._alone(one)
         first = path.overhead + path.pre + path.prefill
         total = np.where(path.hit, path.hit_time, first + (self.draws.output - 1) * decode + path.post)
-        decoded = ~path.hit & (self.draws.output > 1)
+        steps = np.where(path.hit, 0, self.draws.output - 1)
         return {
             Dimension.LATENCY: 1000 * quantile(total, share),
             Dimension.FIRST_TOKEN: 1000 * quantile(first[~path.hit], share),
-            Dimension.PER_TOKEN: 1000 * quantile(decode[decoded], share),
+            Dimension.PER_TOKEN: 1000 * _weighted_quantile(decode, steps, share),
         }
 
     def _alone(self, one: Generator) -> Array:
@@ -193,3 +194,10 @@ class GenerationEvaluator:
             shape=shape,
             rate_per_second=self.workload.rate_per_second,
         )
+
+
+def _weighted_quantile(values: Array, weights: Indices, share: float) -> float:
+    """The smallest value with at least this share of the weights at or below it; 0 without weights."""
+    order = np.argsort(values)
+    seen = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(seen, share * seen[-1])]) if seen[-1] else 0.0

@@ -116,7 +116,7 @@ def of_plan(problem: Problem, plan: Plan, generated: Generated) -> list[str]:
         of = f", of its cap {caps[dimension]:g} ms" if dimension in caps else ""
         sentences.append(
             f"{name} of the {NAMES[dimension]} is {time.budgeted_ms:.1f} ms ({time.low_ms:.1f} to "
-            f"{time.high_ms:.1f}){of}; half of the answers have {time.p50_ms:.1f} ms or less."
+            f"{time.high_ms:.1f}){of}; half of them are {time.p50_ms:.1f} ms or less."
         )
         highest[dimension] = time.high_ms
     sentences.append(

@@ -9,19 +9,24 @@ Sequences that decode all take the same steps, so each is kept by the number of 
 same whether 1 or 100 decode.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cycle_wire.profile import GROWTH, MAXIMUM_BUCKET
 from cycleops.planner.generation.rules import Admission, Sequences, Steps
 from cycleops.planner.simulation.compiled import compiled, inlined
 from cycleops.planner.simulation.fleet_kernel import enqueue, hashed, least_connected, pop, push
+from cycleops.planner.simulation.intervals import BATCHES
 from cycleops.planner.simulation.rules import Ring
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _NONE = -1
+STRETCHES = BATCHES + 1  # the first is the warm-up
+_LOG_GROWTH = math.log(GROWTH)
 ROUND_ROBIN, LEAST_CONNECTIONS = 0, -1  # in place of the percentage of consistent hashing
 _OPEN, _TURN, STEPS, TOKENS, LARGEST = 0, 1, 2, 3, 4  # places in State.counts
 
@@ -55,6 +60,7 @@ class State(NamedTuple):
     answered: Indices
     counts: Indices
     busy: Array
+    gaps: Indices  # [stretch of the sequences, bucket]: times between two tokens, as in cycle_wire.profile
 
 
 def new_state(sequences: Sequences, *, replicas: int, dispatchers: int, most_sequences: int) -> State:
@@ -87,6 +93,7 @@ def new_state(sequences: Sequences, *, replicas: int, dispatchers: int, most_seq
         answered=np.empty(count + 1, dtype=whole),
         counts=np.zeros(5, dtype=whole),
         busy=np.zeros(1),
+        gaps=np.zeros((STRETCHES, MAXIMUM_BUCKET + 1), dtype=whole),
     )
 
 
@@ -155,9 +162,13 @@ def prompts_seconds(state: State, replica: int, sequences: Sequences, steps: Ste
 
 
 @inlined
-def decoded(state: State, replica: int, now: float, sequences: Sequences) -> None:
-    """One token for each that decodes; those for which it is the last one leave."""
+def decoded(state: State, replica: int, now: float, seconds: float, stretch: int, sequences: Sequences) -> None:
+    """One token for each that decodes; those for which it is the last one leave. Steps follow each other without a
+    pause, so each waited for its token as long as the step took.
+    """
     decoding = state.decoding[replica]
+    bucket = int(math.log(max(seconds * 1e6, 1.0)) / _LOG_GROWTH)
+    state.gaps[stretch, min(bucket, MAXIMUM_BUCKET)] += decoding
     state.steps[replica] += 1
     state.context[replica] += decoding
     state.counts[STEPS] += 1
@@ -192,9 +203,9 @@ def prompts_ended(state: State, replica: int, now: float, sequences: Sequences) 
 
 @inlined
 def run_replica(
-    state: State, replica: int, until: float, sequences: Sequences, steps: Steps, admission: Admission
+    state: State, replica: int, until: float, stretch: int, sequences: Sequences, steps: Steps, admission: Admission
 ) -> None:
-    """Every step that starts before ``until``."""
+    """Every step that starts before ``until``; ``stretch`` is that of the gaps' counts."""
     while True:
         now = state.clock[replica]
         if state.under_way[replica] == 0:
@@ -215,7 +226,7 @@ def run_replica(
         state.clock[replica] = now
         state.busy[0] += seconds
         if decoding > 0:
-            decoded(state, replica, now, sequences)
+            decoded(state, replica, now, seconds, stretch, sequences)
         if state.joined[replica] != _NONE:
             prompts_ended(state, replica, now, sequences)
 
@@ -241,21 +252,24 @@ def dispatch(state: State, sequence: int, sequences: Sequences, ring: Ring, poli
 
 @compiled
 def run_together(
-    state: State, sequences: Sequences, steps: Steps, admission: Admission, ring: Ring, policy: int
+    state: State, sequences: Sequences, steps: Steps, admission: Admission, ring: Ring, policy: int, warm_up: int
 ) -> None:
     """From a new state to one in which all is answered.
 
-    ``policy``: ROUND_ROBIN, LEAST_CONNECTIONS, or the percentage that consistent hashing bounds loads by.
+    ``policy``: ROUND_ROBIN, LEAST_CONNECTIONS, or the percentage that consistent hashing bounds loads by. ``warm_up``:
+    sequences in front whose time is counted apart.
     """
-    count, replicas = len(sequences.arrival), len(state.clock)
+    count, replicas, stretch = len(sequences.arrival), len(state.clock), 0
     for sequence in range(count):
         now = sequences.arrival[sequence]
         for replica in range(replicas):
-            run_replica(state, replica, now, sequences, steps, admission)
+            run_replica(state, replica, now, stretch, sequences, steps, admission)
         while state.counts[_OPEN] > 0 and state.answers[0] <= now:
             left = state.answered[0]
             state.counts[_OPEN] = pop(state.answers, state.answered, state.counts[_OPEN])
             count_connection(state, sequences.dispatcher[left], state.chosen[left], -1)
         dispatch(state, sequence, sequences, ring, policy)
+        if sequence >= warm_up:
+            stretch = 1 + (STRETCHES - 1) * (sequence - warm_up) // (count - warm_up)
     for replica in range(replicas):
-        run_replica(state, replica, np.inf, sequences, steps, admission)
+        run_replica(state, replica, np.inf, stretch, sequences, steps, admission)

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cycle_wire.profile import GROWTH, MAXIMUM_BUCKET
 from cycleops.planner.generation.simulate import GenerationOutcome
 from cycleops.planner.generation.times import GenerationTimes
 from cycleops.planner.model import Budget
 from cycleops.planner.outcomes import HISTOGRAM_ERROR, quantile
 from cycleops.planner.result import Dimension, Generated, Prediction, Term, TokenTime
 from cycleops.planner.simulation import intervals
+from cycleops.planner.simulation.intervals import Estimate
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 NAMES = {
     Dimension.LATENCY: "T",
     Dimension.FIRST_TOKEN: "time to first token",
@@ -60,21 +63,57 @@ def broken(sizing: GenerationSizing, budget: Budget) -> list[str]:
     ]
 
 
-def sizing_of(outcome: GenerationOutcome, *, percentile: float) -> GenerationSizing:
+@dataclass(frozen=True, kw_only=True)
+class _Times:
+    """In seconds. ``budgeted`` is at the percentile, with its confidence interval."""
+
+    mean: float
+    p50: float
+    p99: float
+    budgeted: Estimate
+
+
+def _of_requests(seconds: Array, percentile: float) -> _Times:
+    mean = float(seconds.mean()) if len(seconds) else 0.0
+    p50, p99 = (quantile(seconds, share) for share in (0.5, 0.99))
+    return _Times(mean=mean, p50=p50, p99=p99, budgeted=intervals.quantile(seconds, share=percentile / 100))
+
+
+def _of_gaps(gaps: Indices, percentile: float) -> _Times:
+    """``gaps``: [stretch of time, bucket]. The interval is by the stretches' quantiles, as that of requests."""
+    counts = gaps.sum(axis=0)
+    if not counts.any():
+        return _Times(mean=0.0, p50=0.0, p99=0.0, budgeted=Estimate(value=0.0, half_width=0.0))
     share = percentile / 100
-    sized = [
-        1000 * (estimate.value + estimate.half_width)
-        for estimate in (
-            intervals.quantile(seconds, share=share)
-            for seconds in (outcome.total, outcome.first_token, outcome.per_token)
-        )
-    ]
+    parts = np.array([_gap_quantile(one, share) for one in gaps if one.any()])
+    spread = float(np.std(parts, ddof=1)) if len(parts) > 1 else 0.0
+    half_width = intervals.STUDENT_95 * spread / math.sqrt(len(parts))
+    return _Times(
+        mean=float(counts @ _MIDDLES) / float(counts.sum()),
+        p50=_gap_quantile(counts, 0.5),
+        p99=_gap_quantile(counts, 0.99),
+        budgeted=Estimate(value=_gap_quantile(counts, share), half_width=half_width),
+    )
+
+
+_MIDDLES = GROWTH ** (np.arange(MAXIMUM_BUCKET + 1) + 0.5) * 1e-6
+
+
+def _gap_quantile(counts: Indices, share: float) -> float:
+    seen = np.cumsum(counts)
+    return float(_MIDDLES[np.searchsorted(seen, share * seen[-1])])
+
+
+def sizing_of(outcome: GenerationOutcome, *, percentile: float) -> GenerationSizing:
+    whole = _of_requests(outcome.total, percentile)
+    times = (whole, _of_requests(outcome.first_token, percentile), _of_gaps(outcome.gaps, percentile))
+    sized = [1000 * (one.budgeted.value + one.budgeted.half_width) for one in times]
     return GenerationSizing(
         percentile=percentile,
         latency_ms=sized[0],
         first_token_ms=sized[1],
         per_token_ms=sized[2],
-        p99_ms=1000 * quantile(outcome.total, 0.99),
+        p99_ms=1000 * whole.p99,
         utilization=outcome.utilization,
         largest_running=outcome.largest_running,
     )
@@ -89,19 +128,18 @@ def prediction_of(
     hit_ratio: float,
     extrapolated_share: float,
 ) -> Prediction:
-    total, compute = _term(outcome.total), _term(outcome.compute)
-    whole = _token_time(outcome.total, percentile, times.residual)
+    whole = _with_band(_of_requests(outcome.total, percentile), times.residual)
     return Prediction(
         percentile=percentile,
         latency_ms=whole.budgeted_ms,
         sized_at_ms=whole.sized_at_ms,
         low_ms=whole.low_ms,
         high_ms=whole.high_ms,
-        p50_ms=total.p50_ms,
-        p99_ms=total.p99_ms,
+        p50_ms=whole.p50_ms,
+        p99_ms=whole.p99_ms,
         pre=_term(outcome.pre),
         queue=_term(outcome.queue),
-        compute=compute,
+        compute=_term(outcome.compute),
         post=_term(outcome.post),
         overhead=_term(outcome.overhead),
         utilization=outcome.utilization,
@@ -110,23 +148,21 @@ def prediction_of(
         cache_hit_ratio=hit_ratio,
         extrapolated_share=extrapolated_share,
         generation=Generated(
-            first_token=_token_time(outcome.first_token, percentile, times.residual),
-            per_token=_token_time(outcome.per_token, percentile, times.residual),
+            first_token=_with_band(_of_requests(outcome.first_token, percentile), times.residual),
+            per_token=_with_band(_of_gaps(outcome.gaps, percentile), times.residual),
             tokens_per_second=outcome.tokens_per_second,
         ),
     )
 
 
-def _token_time(seconds: Array, percentile: float, residual: float) -> TokenTime:
+def _with_band(times: _Times, residual: float) -> TokenTime:
     """The band joins the simulation's interval, the profile's residual and its histograms' buckets as independent."""
-    estimate = intervals.quantile(seconds, share=percentile / 100)
-    value, half_width = 1000 * estimate.value, 1000 * estimate.half_width
+    value, half_width = 1000 * times.budgeted.value, 1000 * times.budgeted.half_width
     band = math.hypot(half_width, residual * value, HISTOGRAM_ERROR * value)
-    term = _term(seconds)
     return TokenTime(
-        mean_ms=term.mean_ms,
-        p50_ms=term.p50_ms,
-        p99_ms=term.p99_ms,
+        mean_ms=1000 * times.mean,
+        p50_ms=1000 * times.p50,
+        p99_ms=1000 * times.p99,
         budgeted_ms=value,
         sized_at_ms=value + half_width,
         low_ms=max(value - band, 0.0),

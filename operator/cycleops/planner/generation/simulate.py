@@ -1,8 +1,8 @@
 """Simulation of the data path of a model that generates: dispatchers -> replicas (sidecar, tokenizer, scheduler).
 
-T of a request = overhead + pre + queue + compute + post, with compute from the scheduler's taking it to its last token.
-Its time to first token = overhead + pre + queue + prefill: tokens are streamed. Its time per token is the mean gap
-between its tokens after the first.
+T of a request = overhead + pre + queue + compute + post, with compute from its joining to its last token. Its time to
+first token ends when the prompt is computed: tokens are streamed. Time per token is each gap between two tokens of an
+answer, as our server measures it.
 """
 
 import math
@@ -62,13 +62,14 @@ class GenerationPath:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOutcome:
-    """Seconds per request after the warm-up: T of all requests; the rest of those that the cache did not answer, and
-    ``per_token`` of those of them with two tokens or more.
+    """Seconds per request after the warm-up: T of all requests; the rest of those that the cache did not answer.
+
+    ``gaps``: [stretch of time, bucket], how many tokens came so long after the one before; buckets as in a profile.
     """
 
     total: Array
     first_token: Array
-    per_token: Array
+    gaps: Indices
     pre: Array
     queue: Array
     compute: Array
@@ -151,16 +152,15 @@ def simulate_generation(
         Algorithm.LEAST_CONNECTIONS: kernel.LEAST_CONNECTIONS,
         Algorithm.CONSISTENT_HASH: shape.hash_load_percent,
     }[shape.algorithm]
-    kernel.run_together(state, sequences, steps, shape.admission, ring_of(shape.replicas if hashes else 1), policy)
-    warm = math.ceil(WARM_UP_SHARE * draws.count)
+    ring, warm = ring_of(shape.replicas if hashes else 1), math.ceil(WARM_UP_SHARE * draws.count)
+    kernel.run_together(state, sequences, steps, shape.admission, ring, policy, warm)
     keep = np.flatnonzero(miss[warm:]) + warm
-    decoded = keep[draws.output[keep] > 1]
     total = np.where(miss, state.end - arrival + sequences.after, path.hit_time)
     ended = float(max(state.clock.max(), arrival[-1]))
     return GenerationOutcome(
         total=total[warm:],
         first_token=(state.first - arrival + path.overhead / 2)[keep],
-        per_token=(state.end - state.first)[decoded] / (draws.output[decoded] - 1),
+        gaps=state.gaps[1:],
         pre=path.pre[keep],
         queue=(state.start - sequences.ready)[keep],
         compute=(state.end - state.start)[keep],

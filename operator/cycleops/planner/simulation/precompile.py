@@ -44,7 +44,7 @@ def main() -> None:
     )
     steps = Steps(seconds=np.ones((3, 2)), width=1.0, luck=np.ones(1), shared=0.0)
     state = kernel.new_state(sequences, replicas=2, dispatchers=1, most_sequences=2)
-    kernel.run_together(state, sequences, steps, Admission(2, 256), fleet.ring_of(2), kernel.LEAST_CONNECTIONS)
+    kernel.run_together(state, sequences, steps, Admission(2, 256), fleet.ring_of(2), kernel.LEAST_CONNECTIONS, 0)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cycle_wire.profile import bucket_of
 from cycleops.planner.generation import kernel
 from cycleops.planner.generation.rules import Admission, Sequences, Steps
 from cycleops.planner.simulation.fleet import ring_of
@@ -54,9 +55,10 @@ def run(
     policy: int = kernel.ROUND_ROBIN,
     dispatchers: int = 1,
     prompt_tokens: int = 1_000_000,
+    warm_up: int = 0,
 ) -> kernel.State:
     state = kernel.new_state(given_, replicas=replicas, dispatchers=dispatchers, most_sequences=most)
-    kernel.run_together(state, given_, steps, Admission(most, prompt_tokens), ring_of(replicas), policy)
+    kernel.run_together(state, given_, steps, Admission(most, prompt_tokens), ring_of(replicas), policy, warm_up)
     return state
 
 
@@ -130,6 +132,7 @@ def test_tokens_are_conserved(policy: int) -> None:
     assert (state.start[queued] >= given_.ready[queued] - 1e-12).all()
     assert (state.first[queued] > state.start[queued]).all()
     assert (state.end[queued] >= state.first[queued] + (given_.output[queued] - 1) * 0.003 - 1e-9).all()
+    assert state.gaps.sum() == (given_.output[queued] - 1).sum()
     assert state.context.sum() == state.decoding.sum() == state.under_way.sum() == 0
     assert state.counts[kernel.LARGEST] == 8
 
@@ -207,3 +210,11 @@ def test_a_step_takes_what_the_sequences_are_long() -> None:
     state = run(given_, Steps(seconds=table, width=100.0, luck=luck, shared=0.0), most=1)
     assert state.first[0] == pytest.approx(1.5)
     assert state.end[0] == pytest.approx(1.5 + (11 + 12 + 13 + 14) / 100)
+
+
+def test_gaps_between_tokens_are_counted_in_stretches() -> None:
+    """Two answers of three tokens, one after the other: the first is the warm-up, the second has two gaps of 10 ms."""
+    given_ = sequences(np.array([1.0, 2.0]), prompt=np.full(2, 10), output=np.array([4, 3]), prefill=np.full(2, 0.1))
+    state = run(given_, steps_of(np.array([0.0, 0.01])), most=1, warm_up=1)
+    assert state.gaps.sum(axis=1)[:2].tolist() == [3, 2]
+    assert np.flatnonzero(state.gaps[1]).tolist() == [bucket_of(0.01)]
