@@ -7,6 +7,8 @@ from enum import StrEnum
 from cycle_wire.profile import Profile
 from cycleops.planner.simulation.rules import QUOTA_PERIOD_SECONDS
 
+PROMPT_TOKENS_PER_STEP = 256  # cycle_server.batching.generation.plan.STEP_TOKENS
+
 
 class Algorithm(StrEnum):
     """How a balancer picks a replica; the values are those of spec.loadBalancing.algorithm."""
@@ -227,7 +229,7 @@ class Settings:
     maximum_utilization: float = 0.8
     delay_share: float = 0.5
     hash_load_percent: int = 150
-    prompt_tokens_per_step: int = 256
+    prompt_tokens_per_step: int = PROMPT_TOKENS_PER_STEP
 
     def __post_init__(self) -> None:
         _check(self.requests >= 1_000, "requests must be 1,000 or more")

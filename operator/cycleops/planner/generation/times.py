@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from cycle_wire.profile import GenerationRow, Histogram, Profile
 from cycleops.planner.generation.laws import Polynomial, StepLaw, fit_polynomial, fit_step
 from cycleops.planner.generation.rules import Steps
+from cycleops.planner.model import PROMPT_TOKENS_PER_STEP
 from cycleops.planner.service_time import LEVELS, IncompleteProfileError
 
 Array = NDArray[np.float64]
@@ -145,9 +146,23 @@ def context_of(row: GenerationRow) -> float:
     return row.prompt_tokens + row.output_tokens / 2
 
 
+def step_mean_seconds(row: GenerationRow) -> float:
+    """Mean of the steps that only decode.
+
+    The gaps between tokens are those of steps, and while other sequences come and go, some of these steps computed a
+    part of a prompt too: while one of ``output_tokens`` is answered, each of the others joins once, in as many steps as
+    its prompt has parts. These are the longest gaps, so that share of them is left out, at most a half.
+    """
+    parts = -(-row.prompt_tokens // PROMPT_TOKENS_PER_STEP)
+    shared = min((row.concurrency - 1) * parts / row.output_tokens, 0.5)
+    counts = np.array(row.per_token.counts, dtype=float)
+    kept = np.diff(np.minimum(np.cumsum(counts), (1 - shared) * counts.sum()), prepend=0.0)
+    return float(kept @ np.array(row.per_token.values_seconds()) / kept.sum())
+
+
 def _rising(rows: Sequence[GenerationRow]) -> list[float]:
     """Mean seconds of a step; no less than with fewer sequences of the same lengths, since less would be noise."""
-    means = {(row.concurrency, row.prompt_tokens, row.output_tokens): row.per_token.mean_seconds() for row in rows}
+    means = {(row.concurrency, row.prompt_tokens, row.output_tokens): step_mean_seconds(row) for row in rows}
     return [
         max(
             mean

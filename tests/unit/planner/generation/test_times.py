@@ -5,7 +5,7 @@ import pytest
 
 from cycle_wire.profile import Histogram
 from cycleops.planner.generation.laws import fit_polynomial, fit_step
-from cycleops.planner.generation.times import context_of, generation_times
+from cycleops.planner.generation.times import context_of, generation_times, step_mean_seconds
 from cycleops.planner.service_time import LEVELS, IncompleteProfileError
 from tests.unit.planner.generation.profiles import (
     CONCURRENCIES,
@@ -15,6 +15,7 @@ from tests.unit.planner.generation.profiles import (
     prefill_seconds,
     step_seconds,
 )
+from tests.unit.planner.profiles import histogram
 
 
 def test_laws_find_what_made_the_rows() -> None:
@@ -31,7 +32,7 @@ def test_at_the_rows_stands_what_was_measured() -> None:
     times = generation_times(profile)
     for row in profile.generation:
         step = times.step_seconds(running=row.concurrency, context=context_of(row))
-        assert float(step) == pytest.approx(row.per_token.mean_seconds(), rel=1e-6)
+        assert float(step) == pytest.approx(step_mean_seconds(row), rel=1e-6)
     for prompt in PROMPTS:
         assert float(times.prefill.mean(prompt)) == pytest.approx(prefill_seconds(0.01, prompt), rel=0.02)
     assert times.concurrencies == CONCURRENCIES
@@ -69,6 +70,17 @@ def test_noise_never_makes_more_sequences_faster() -> None:
     times = generation_times(profile.model_copy(update={"generation": rows}))
     context = context_of(rows[0])
     assert times.step_seconds(running=8, context=context) >= times.step_seconds(running=4, context=context)
+
+
+def test_steps_with_a_prompt_of_others_are_no_steps_of_decoding() -> None:
+    """Eight sequences of 64 tokens: of their gaps, 7 / 64 have a prompt in them."""
+    row = next(row for row in generation_profile(outputs=(64,)).generation if row.concurrency == 8)
+    plain = histogram(0.04, cv=0.05, samples=5_700)
+    mixed = [*np.repeat(plain.values_seconds(), plain.counts), *[0.15] * 700]
+    found = step_mean_seconds(row.model_copy(update={"prompt_tokens": 100, "per_token": Histogram.of(mixed)}))
+    assert found == pytest.approx(0.04, rel=0.01)
+    alone = row.model_copy(update={"concurrency": 1, "per_token": plain})
+    assert step_mean_seconds(alone) == pytest.approx(plain.mean_seconds())
 
 
 def test_luck_has_the_spread_of_the_rows() -> None:
