@@ -114,8 +114,27 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanGroup:
+    """Replicas of one class."""
+
+    hardware: str
+    batch_size: int
+    delay_milliseconds: float
+    replicas: int
+    cost_per_hour: float
+
+    @property
+    def label(self) -> str:
+        return f"{self.hardware}, batch {self.batch_size} x {self.replicas}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """``batch_size``: of a model that generates, the most sequences that are under way at once in a replica."""
+    """``groups``: one for each class of hardware; of several, a mix, the fields before it name all classes, the largest
+    batch and delay, all replicas, what they cost together, and the lowest accuracy.
+
+    ``batch_size``: of a model that generates, the most sequences that are under way at once in a replica.
+    """
 
     variant: str
     hardware: str
@@ -124,11 +143,12 @@ class Plan:
     replicas: int
     cost_per_hour: float
     accuracy: float | None
+    groups: tuple[PlanGroup, ...]
     predicted: Prediction
 
     @property
     def label(self) -> str:
-        return f"{self.variant} on {self.hardware}, batch {self.batch_size} x {self.replicas}"
+        return f"{self.variant} on {' + '.join(group.label for group in self.groups)}"
 
 
 @dataclass(frozen=True, kw_only=True)

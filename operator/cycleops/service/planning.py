@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.hardwareclass import HardwareClassSpec
+from cycleops.planner.planning import Planner
 from cycleops.service.evidence import Evidence
 from cycleops.service.observation import Outcome
 from cycleops.service.question import ask
@@ -21,6 +22,7 @@ class Planning:
 
     def __init__(self) -> None:
         self._answers: dict[str, tuple[str, asyncio.Task[Outcome]]] = {}
+        self._planner = Planner()
         self._one_at_a_time = asyncio.Semaphore(1)  # planning is computation: more at once would only be slower
 
     async def outcome(
@@ -58,7 +60,12 @@ class Planning:
     ) -> Outcome:
         async with self._one_at_a_time:
             result = await asyncio.to_thread(
-                ask, spec=spec, evidence=evidence, classes=classes, requests_per_second=requests_per_second
+                ask,
+                spec=spec,
+                evidence=evidence,
+                classes=classes,
+                requests_per_second=requests_per_second,
+                planner=self._planner,
             )
         return outcome_of(result, spec=spec, evidence=evidence, requests_per_second=requests_per_second)
 

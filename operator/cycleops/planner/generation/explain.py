@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cycleops.planner.explain import of_headroom, replicas_text
 from cycleops.planner.generation.evaluate import GenerationChoice, GenerationEvaluator, Generator
 from cycleops.planner.generation.outcomes import NAMES, broken, caps_of
 from cycleops.planner.prepare import Problem, rejection
@@ -13,10 +14,6 @@ from cycleops.planner.result import Dimension, Generated, Plan, Rejected, Reject
 
 if TYPE_CHECKING:
     from cycleops.planner.generation.search import GenerationOption
-
-
-def replicas_text(count: int) -> str:
-    return f"{count} replica" if count == 1 else f"{count} replicas"
 
 
 def describe(plan: Plan) -> str:
@@ -41,17 +38,22 @@ def idle_breaks(problem: Problem, evaluator: GenerationEvaluator, one: Generator
 def above_capacity(
     problem: Problem, evaluator: GenerationEvaluator, one: Generator, sequences: int, most: int
 ) -> Rejected:
-    seconds, load = evaluator.request_seconds(one, sequences), evaluator.load(one, sequences, most)
+    left = problem.limits.headroom.left_of(most)
+    if left == 0:
+        message = f"the headroom that is asked for leaves none of the {replicas_text(most)} that are allowed"
+        return rejection(one.candidate, sequences, RejectReason.RATE_ABOVE_CAPACITY, message)
+    seconds, load = evaluator.request_seconds(one, sequences), evaluator.load(one, sequences, left)
     message = (
-        f"{evaluator.miss_rate_per_second:g} requests/s on {replicas_text(most)} of {one.candidate.label} with "
+        f"{evaluator.miss_rate_per_second:g} requests/s on {replicas_text(left)} of {one.candidate.label} with "
         f"{sequences} sequences at once ({1000 * seconds:.1f} ms of compute each) is a load of {load:.1%}, above the "
         f"{problem.settings.maximum_utilization:.0%} that is planned at most"
     )
     return rejection(one.candidate, sequences, RejectReason.RATE_ABOVE_CAPACITY, message)
 
 
-def out_of_replicas(one: Generator, sequences: int, most: int, broken_caps: Sequence[str]) -> Rejected:
-    message = f"with {replicas_text(most)}, the most allowed, {'; '.join(broken_caps)}"
+def out_of_replicas(one: Generator, sequences: int, left: int, broken_caps: Sequence[str]) -> Rejected:
+    """``left``: of the most that are allowed, less what may be lost."""
+    message = f"with {replicas_text(left)}, the most that can be counted on, {'; '.join(broken_caps)}"
     return rejection(one.candidate, sequences, RejectReason.REPLICA_LIMIT, message)
 
 
@@ -74,10 +76,10 @@ def too_dear(
         message += f", at an accuracy of {_accuracy(best.one)} against {_accuracy(one)}"
         return rejection(one.candidate, sequences, RejectReason.LESS_ACCURATE, message)
     if replicas > 1:
-        fewer = replace(choice, replicas=replicas - 1)
+        fewer = replace(choice, replicas=problem.limits.headroom.left_of(replicas - 1))
         seen = evaluator.evaluations.get((one.key, fewer))
         why = "; ".join(broken(seen, problem.budget)) if seen else ""
-        load = f"the load is {evaluator.load(one, sequences, replicas - 1):.1%} of what they carry at most"
+        load = f"the load is {evaluator.load(one, sequences, max(fewer.replicas, 1)):.1%} of what they carry at most"
         message += f". With {replicas - 1} {why or load}"
     return rejection(one.candidate, sequences, RejectReason.COSTLIER, message)
 
@@ -123,6 +125,7 @@ def of_plan(problem: Problem, plan: Plan, generated: Generated) -> list[str]:
         f"{predicted.mean_batch:.2f} sequences get a token in a step on average, {generated.tokens_per_second:.1f} "
         f"tokens per second together; {name} of the wait for a place is {_queue(plan):.1f} ms or less."
     )
+    sentences += of_headroom(problem.limits.headroom, plan)
     if plan.accuracy is not None and budget.accuracy is not None:
         sentences.append(f"{budget.accuracy.metric} measured on {plan.hardware} is {plan.accuracy:.4f}.")
     for dimension, cap in caps.items():

@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from cycleops.planner.explain import replicas_text
 from cycleops.planner.generation.evaluate import GenerationChoice, GenerationEvaluator
-from cycleops.planner.generation.explain import describe, replicas_text
+from cycleops.planner.generation.explain import describe
 from cycleops.planner.generation.outcomes import NAMES, caps_of
 from cycleops.planner.generation.search import GenerationOption, limits, prepare, screen, solve
-from cycleops.planner.model import AccuracyFloor, Budget, Limits
-from cycleops.planner.nearest import RATE_FACTOR, RATE_PRECISION, REPLICA_FACTOR
+from cycleops.planner.model import AccuracyFloor, Budget
+from cycleops.planner.nearest import PRECISION, RATE_FACTOR, REPLICA_FACTOR
 from cycleops.planner.prepare import Problem
 from cycleops.planner.result import Dimension, NearestFeasible
 
@@ -63,9 +64,9 @@ def _reached(problem: Problem, evaluator: GenerationEvaluator, dimension: Dimens
     for one in prepare(free)[0]:
         if screen(free, evaluator, one) is not None:
             continue
-        most = problem.replica_bounds(one.candidate)[1]
+        most = problem.limits.headroom.left_of(problem.replica_bounds(one.candidate)[1])
         for limit in limits(problem, one):
-            if evaluator.stable_replicas(one, limit) > most:
+            if most == 0 or evaluator.stable_replicas(one, limit) > most:
                 continue
             sizing = evaluator.size(one, GenerationChoice(sequences=limit, replicas=most))
             if all(sizing.of(other) <= cap for other, cap in others.items()):
@@ -96,8 +97,8 @@ def _replicas(problem: Problem, evaluator: GenerationEvaluator) -> NearestFeasib
     candidates = tuple(
         replace(one, hardware=replace(one.hardware, maximum_replicas=None)) for one in problem.candidates
     )
-    limits_ = Limits(minimum_replicas=problem.limits.minimum_replicas, maximum_replicas=most)
-    option = solve(replace(problem, candidates=candidates, limits=limits_), evaluator).option
+    more = replace(problem.limits, maximum_replicas=most)
+    option = solve(replace(problem, candidates=candidates, limits=more), evaluator).option
     if option is None:
         return None
     count = option.choice.replicas
@@ -106,12 +107,12 @@ def _replicas(problem: Problem, evaluator: GenerationEvaluator) -> NearestFeasib
 
 
 def _rate(problem: Problem) -> NearestFeasible | None:
-    """The highest rate that the allowed replicas carry, to RATE_PRECISION, by bisection of the logarithm."""
+    """The highest rate that the allowed replicas carry, to PRECISION, by bisection of the logarithm."""
     high, low = problem.workload.rate_per_second, problem.workload.rate_per_second / RATE_FACTOR
     best = _at_rate(problem, low)
     if best is None:
         return None
-    while high / low > RATE_PRECISION:
+    while high / low > PRECISION:
         middle = math.sqrt(low * high)
         found = _at_rate(problem, middle)
         if found is None:

@@ -3,7 +3,7 @@ cap, by simulation; the cheapest of those is the plan. Ties go to accuracy, then
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cycleops.planner.floor import judge
 from cycleops.planner.generation import explain
@@ -13,7 +13,7 @@ from cycleops.planner.generation.simulate import output_quantile
 from cycleops.planner.generation.times import GenerationTimes, remembered_generation_times
 from cycleops.planner.model import Candidate
 from cycleops.planner.prepare import Problem, rejection
-from cycleops.planner.result import Plan, Rejected, RejectReason
+from cycleops.planner.result import Plan, PlanGroup, Rejected, RejectReason
 from cycleops.planner.service_time import IncompleteProfileError
 from cycleops.planner.traffic import length_quantile
 
@@ -55,14 +55,22 @@ def cost_of(one: Generator, replicas: int) -> float:
 
 def make_plan(one: Generator, choice: GenerationChoice, evaluator: GenerationEvaluator) -> Plan:
     variant, hardware = one.key
-    return Plan(
-        variant=variant,
+    group = PlanGroup(
         hardware=hardware,
         batch_size=choice.sequences,
         delay_milliseconds=0.0,
         replicas=choice.replicas,
         cost_per_hour=cost_of(one, choice.replicas),
+    )
+    return Plan(
+        variant=variant,
+        hardware=hardware,
+        batch_size=group.batch_size,
+        delay_milliseconds=0.0,
+        replicas=group.replicas,
+        cost_per_hour=group.cost_per_hour,
         accuracy=one.accuracy,
+        groups=(group,),
         predicted=evaluator.predict(one, choice),
     )
 
@@ -165,7 +173,12 @@ def limits(problem: Problem, one: Generator) -> Sequence[int]:
 
 
 def first_replicas(problem: Problem, evaluator: GenerationEvaluator, one: Generator, limit: int) -> int:
-    return max(problem.replica_bounds(one.candidate)[0], evaluator.stable_replicas(one, limit))
+    """That carry the rate, also with what the headroom asks for lost."""
+    needed = evaluator.stable_replicas(one, limit)
+    replicas = max(problem.replica_bounds(one.candidate)[0], needed)
+    while problem.limits.headroom.left_of(replicas) < needed:
+        replicas += 1
+    return replicas
 
 
 def _hope(problem: Problem, evaluator: GenerationEvaluator, one: Generator, limit: int) -> tuple[float, ...]:
@@ -192,8 +205,9 @@ def _size(
         if rival is not None and top < most:
             needed = GenerationChoice(sequences=limit, replicas=top + 1)
             return explain.too_dear(problem, evaluator, one, needed, rival)
-        sizing = evaluator.size(one, GenerationChoice(sequences=limit, replicas=most))
-        return explain.out_of_replicas(one, limit, most, broken(sizing, problem.budget))
+        left = problem.limits.headroom.left_of(most)
+        sizing = evaluator.size(one, GenerationChoice(sequences=limit, replicas=left))
+        return explain.out_of_replicas(one, limit, left, broken(sizing, problem.budget))
     step = 1
     while best.choice.replicas - failed > 1:
         replicas = min(failed + step, (failed + best.choice.replicas) // 2)
@@ -219,6 +233,9 @@ def _affordable(one: Generator, rival: GenerationOption | None, most: int) -> in
 def _hold(
     problem: Problem, evaluator: GenerationEvaluator, one: Generator, limit: int, replicas: int
 ) -> GenerationOption | None:
-    choice = GenerationChoice(sequences=limit, replicas=replicas)
-    sizing = evaluator.size(one, choice)
-    return None if broken(sizing, problem.budget) else GenerationOption(one=one, choice=choice, sizing=sizing)
+    """With what may be lost lost, the budget must hold: more replicas never make a request slower."""
+    left = GenerationChoice(sequences=limit, replicas=problem.limits.headroom.left_of(replicas))
+    if broken(evaluator.size(one, left), problem.budget):
+        return None
+    choice = replace(left, replicas=replicas)
+    return GenerationOption(one=one, choice=choice, sizing=evaluator.size(one, choice))

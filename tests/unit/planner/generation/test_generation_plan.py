@@ -13,6 +13,7 @@ from cycleops.planner import (
     Budget,
     Candidate,
     Dimension,
+    Headroom,
     Limits,
     Obstacle,
     Pinned,
@@ -175,6 +176,16 @@ def test_too_much_traffic_says_which_rate_and_how_many_replicas() -> None:
     nearest = {item.dimension: item for item in result.nearest}
     assert nearest[Dimension.RATE].value < 60
     assert nearest[Dimension.REPLICAS].value > 3
+
+
+def test_headroom_holds_with_a_replica_lost() -> None:
+    busy = replace(WORKLOAD, rate_per_second=8)
+    without = ask(workload=busy)
+    result = ask(workload=busy, limits=replace(LIMITS, headroom=Headroom(replicas=1)))
+    assert without.plan is not None
+    assert result.plan is not None
+    assert result.plan.replicas == without.plan.replicas + 1
+    assert any("any one replica" in sentence for sentence in result.sentences)
 
 
 def test_a_pinned_plan_that_misses_is_judged() -> None:
