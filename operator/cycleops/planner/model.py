@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cycle_wire.profile import Profile
+from cycleops.planner.rhythm import Bursts, Recorded, check
 from cycleops.planner.simulation.rules import QUOTA_PERIOD_SECONDS
 
 PROMPT_TOKENS_PER_STEP = 256  # cycle_server.batching.generation.plan.STEP_TOKENS
@@ -17,44 +18,6 @@ class Algorithm(StrEnum):
     ROUND_ROBIN = "RoundRobin"
     LEAST_CONNECTIONS = "LeastConnections"
     CONSISTENT_HASH = "ConsistentHash"
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bursts:
-    """Arrivals of a Markov-modulated Poisson process: for ``time_share`` of the time, in bursts of ``mean_seconds`` in
-    the mean, requests come ``rate_ratio`` times as fast as else.
-    """
-
-    rate_ratio: float
-    time_share: float
-    mean_seconds: float
-
-    def __post_init__(self) -> None:
-        _check(1 < self.rate_ratio < math.inf, "rate_ratio must be above 1")
-        _check(0 < self.time_share < 1, "time_share must be between 0 and 1")
-        _check(0 < self.mean_seconds < math.inf, "mean_seconds must be above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """Arrivals in the rhythm of a trace: the gaps in front of its requests. The workload's rate scales it."""
-
-    gaps_seconds: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        _check(all(0 <= gap < math.inf for gap in self.gaps_seconds), "gaps_seconds must be 0 or more")
-        _check(sum(self.gaps_seconds) > 0, "gaps_seconds must not all be 0")
-
-    @property
-    def cv2(self) -> float:
-        """Squared coefficient of variation of the gaps."""
-        mean = sum(self.gaps_seconds) / len(self.gaps_seconds)
-        return sum((gap - mean) ** 2 for gap in self.gaps_seconds) / len(self.gaps_seconds) / mean**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +36,10 @@ class TrafficClass:
     latency_share: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(0 < self.rate_share <= 1, "rate_share must be above 0 and at most 1")
-        _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
-        _check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
-        _check(0 < self.latency_share < math.inf, "latency_share must be above 0")
+        check(0 < self.rate_share <= 1, "rate_share must be above 0 and at most 1")
+        check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
+        check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
+        check(0 < self.latency_share < math.inf, "latency_share must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,16 +71,16 @@ class Workload:
 
     def __post_init__(self) -> None:
         outputs = (self.output_tokens_p50, self.output_tokens_p99)
-        _check((outputs[0] is None) == (outputs[1] is None), "output_tokens_p50 goes with output_tokens_p99")
-        _check(1 <= (outputs[0] or 1) <= (outputs[1] or 1), "1 <= output_tokens_p50 <= output_tokens_p99")
-        _check(len({one.name for one in self.classes}) == len(self.classes), "classes must have different names")
+        check((outputs[0] is None) == (outputs[1] is None), "output_tokens_p50 goes with output_tokens_p99")
+        check(1 <= (outputs[0] or 1) <= (outputs[1] or 1), "1 <= output_tokens_p50 <= output_tokens_p99")
+        check(len({one.name for one in self.classes}) == len(self.classes), "classes must have different names")
         together = sum(one.rate_share for one in self.classes)
-        _check(not self.classes or abs(together - 1) < 1e-6, "the classes' rate_share must be 1 together")
-        _check(0 < self.rate_per_second < math.inf, "rate_per_second must be above 0")
-        _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
-        _check(0 <= self.burstiness_cv2 < math.inf, "burstiness_cv2 must be 0 or more")
-        _check(0 <= self.cache_hit_ratio_lower < 1, "cache_hit_ratio_lower must be at least 0 and below 1")
-        _check(0 <= self.cache_hit_ratio < 1, "cache_hit_ratio must be at least 0 and below 1")
+        check(not self.classes or abs(together - 1) < 1e-6, "the classes' rate_share must be 1 together")
+        check(0 < self.rate_per_second < math.inf, "rate_per_second must be above 0")
+        check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
+        check(0 <= self.burstiness_cv2 < math.inf, "burstiness_cv2 must be 0 or more")
+        check(0 <= self.cache_hit_ratio_lower < 1, "cache_hit_ratio_lower must be at least 0 and below 1")
+        check(0 <= self.cache_hit_ratio < 1, "cache_hit_ratio must be at least 0 and below 1")
 
     @property
     def expected_hit_ratio(self) -> float:
@@ -142,8 +105,8 @@ class AccuracyFloor:
     baseline: str | None = None
 
     def __post_init__(self) -> None:
-        _check((self.minimum is None) != (self.maximum_drop is None), "exactly one of minimum and maximum_drop")
-        _check((self.maximum_drop is None) == (self.baseline is None), "baseline goes with maximum_drop")
+        check((self.minimum is None) != (self.maximum_drop is None), "exactly one of minimum and maximum_drop")
+        check((self.maximum_drop is None) == (self.baseline is None), "baseline goes with maximum_drop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +126,11 @@ class Budget:
     accuracy: AccuracyFloor | None = None
 
     def __post_init__(self) -> None:
-        _check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
+        check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
         stages = (self.pre_milliseconds, self.post_milliseconds)
         tokens = (self.first_token_milliseconds, self.per_token_milliseconds)
         for value in (self.latency_milliseconds, *stages, *tokens):
-            _check(value is None or 0 < value < math.inf, "milliseconds must be above 0")
+            check(value is None or 0 < value < math.inf, "milliseconds must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,10 +147,10 @@ class HardwareOption:
     cpu_limit_cores: float | None = None
 
     def __post_init__(self) -> None:
-        _check(0 <= self.cost_per_hour < math.inf, "cost_per_hour must be 0 or more")
-        _check(self.maximum_replicas is None or self.maximum_replicas >= 1, "maximum_replicas must be 1 or more")
-        _check(self.threads >= 1, "threads must be 1 or more")
-        _check(self.cpu_limit_cores is None or self.cpu_limit_cores > 0, "cpu_limit_cores must be above 0")
+        check(0 <= self.cost_per_hour < math.inf, "cost_per_hour must be 0 or more")
+        check(self.maximum_replicas is None or self.maximum_replicas >= 1, "maximum_replicas must be 1 or more")
+        check(self.threads >= 1, "threads must be 1 or more")
+        check(self.cpu_limit_cores is None or self.cpu_limit_cores > 0, "cpu_limit_cores must be above 0")
 
     @property
     def quota_seconds(self) -> float:
@@ -227,8 +190,8 @@ class Headroom:
     zones: int = 0
 
     def __post_init__(self) -> None:
-        _check(self.replicas >= 0, "headroom's replicas must be 0 or more")
-        _check(self.zones == 0 or self.zones >= 2, "headroom's zones must be 2 or more, or 0")
+        check(self.replicas >= 0, "headroom's replicas must be 0 or more")
+        check(self.zones == 0 or self.zones >= 2, "headroom's zones must be 2 or more, or 0")
 
     def left_of(self, replicas: int) -> int:
         """Of so many replicas that are alike, in the worst case."""
@@ -264,7 +227,7 @@ class Limits:
     headroom: Headroom = Headroom()
 
     def __post_init__(self) -> None:
-        _check(1 <= self.minimum_replicas <= self.maximum_replicas, "1 <= minimum_replicas <= maximum_replicas")
+        check(1 <= self.minimum_replicas <= self.maximum_replicas, "1 <= minimum_replicas <= maximum_replicas")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,10 +265,10 @@ class Settings:
     prompt_tokens_per_step: int = PROMPT_TOKENS_PER_STEP
 
     def __post_init__(self) -> None:
-        _check(self.requests >= 1_000, "requests must be 1,000 or more")
-        _check(self.dispatchers >= 1, "dispatchers must be 1 or more")
-        _check(0 < self.maximum_utilization < 1, "maximum_utilization must be between 0 and 1")
-        _check(self.balancer_overhead_seconds >= 0, "balancer_overhead_seconds must be 0 or more")
-        _check(self.prompt_tokens_per_step >= 1, "prompt_tokens_per_step must be 1 or more")
-        _check(self.delay_share >= 0, "delay_share must be 0 or more")
-        _check(self.hash_load_percent > 100, "hash_load_percent must be above 100")
+        check(self.requests >= 1_000, "requests must be 1,000 or more")
+        check(self.dispatchers >= 1, "dispatchers must be 1 or more")
+        check(0 < self.maximum_utilization < 1, "maximum_utilization must be between 0 and 1")
+        check(self.balancer_overhead_seconds >= 0, "balancer_overhead_seconds must be 0 or more")
+        check(self.prompt_tokens_per_step >= 1, "prompt_tokens_per_step must be 1 or more")
+        check(self.delay_share >= 0, "delay_share must be 0 or more")
+        check(self.hash_load_percent > 100, "hash_load_percent must be above 100")
