@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from cycle_wire.base import Digest, IntOrDecimal, Name, decimal_bounds
 from cycle_wire.serving import CachePolicy
+from cycleops.api import budget as budgets
 from cycleops.api.base import (
     ApiModel,
     Column,
@@ -21,7 +22,6 @@ from cycleops.api.base import (
     rules,
     short_name,
 )
-from cycleops.api.budget import Budget
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.pods import PodTemplate
 
@@ -236,7 +236,7 @@ class CycleServiceSpec(ApiModel):
     model_config = ConfigDict(json_schema_extra=rules(*_RULES))
 
     model: ModelReference = Field(description="Exactly one of cycleJob, or uri and digest.")
-    budget: Budget = Field(description="What must be met.")
+    budget: budgets.Budget = Field(description="What must be met.")
     traffic: Traffic = Field(description="What must be served.")
     hardware: list[Name] = Field(
         min_length=1,
