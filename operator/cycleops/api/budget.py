@@ -48,7 +48,7 @@ class GenerationBudget(ApiModel):
 
 
 class AccuracyFloor(ApiModel):
-    metric: MetricName = Field("accuracy", description="Metric of the job's evaluation.")
+    metric: MetricName = Field("accuracy", description="Metric of the job's evaluation, better when higher.")
     minimum: IntOrDecimal | None = Field(
         None, description="Smallest value allowed.", json_schema_extra=decimal_bounds(at_least="0", at_most="1")
     )

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from cycle_wire.base import Digest, IntOrDecimal, Name, decimal_bounds
+from cycle_wire.metrics import LOWER_IS_BETTER
 from cycle_wire.serving import CachePolicy
 from cycleops.api import budget as budgets
 from cycleops.api.base import (
@@ -22,6 +23,7 @@ from cycleops.api.base import (
     rules,
     short_name,
 )
+from cycleops.api.budget import Budget
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.pods import PodTemplate
 
@@ -185,6 +187,11 @@ _RULES = (
         "!has(self.budget.accuracy) || has(self.budget.accuracy.maximumDrop) == has(self.budget.accuracy.baseline)",
         "budget.accuracy.baseline must be given with maximumDrop, and only with it",
         ".budget.accuracy.baseline",
+    ),
+    rule(
+        f"!has(self.budget.accuracy) || !(self.budget.accuracy.metric in {sorted(LOWER_IS_BETTER)})",
+        "budget.accuracy.metric must be better when higher; of a language model it is tokenAccuracy",
+        ".budget.accuracy.metric",
     ),
     rule(
         "!has(self.cache) || !has(self.cache.l2) || has(self.cache.l1) "
