@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field
 from cycle_wire.base import Digest, IntOrDecimal, Name, decimal_bounds
 from cycle_wire.metrics import LOWER_IS_BETTER
 from cycle_wire.serving import CachePolicy
-from cycleops.api import budget as budgets
 from cycleops.api.base import (
     ApiModel,
     Column,
@@ -243,7 +242,7 @@ class CycleServiceSpec(ApiModel):
     model_config = ConfigDict(json_schema_extra=rules(*_RULES))
 
     model: ModelReference = Field(description="Exactly one of cycleJob, or uri and digest.")
-    budget: budgets.Budget = Field(description="What must be met.")
+    budget: Budget = Field(description="What must be met.")
     traffic: Traffic = Field(description="What must be served.")
     hardware: list[Name] = Field(
         min_length=1,
