@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from cycleops.api.cores import server_threads_of
 from cycleops.api.cycleservice import Budget, CycleServiceSpec, PlanningMode
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
@@ -9,7 +10,7 @@ from cycleops.planner import model
 from cycleops.planner.planning import Planner
 from cycleops.planner.result import PlanResult
 from cycleops.service.evidence import Evidence
-from cycleops.service.quantities import cpu_limit_of, threads_of
+from cycleops.service.quantities import cpu_limit_of
 
 
 def ask(
@@ -68,7 +69,7 @@ def _candidates(evidence: Evidence, classes: Mapping[str, HardwareClassSpec]) ->
             name=name,
             cost_per_hour=float(classes[name].cost_per_hour),
             maximum_replicas=classes[name].maximum_replicas,
-            threads=threads_of(classes[name]),
+            threads=server_threads_of(classes[name]),
             cpu_limit_cores=cpu_limit_of(classes[name]),
         )
         changed = profile.spec.hardware_class_hash != hardware_class_hash(classes[name])
