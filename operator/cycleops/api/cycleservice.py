@@ -23,6 +23,7 @@ from cycleops.api.base import (
     short_name,
 )
 from cycleops.api.budget import Budget
+from cycleops.api.cycleservice_front import Auth, Grpc, Tls
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.pods import PodTemplate
 
@@ -148,20 +149,6 @@ class LoadBalancing(ApiModel):
     )
 
 
-class SecretReference(ApiModel):
-    name: ObjectName = Field(description="Name of the Secret, in this namespace.")
-
-
-class Tls(ApiModel):
-    secret_ref: SecretReference = Field(description="Secret of type kubernetes.io/tls: tls.crt and tls.key.")
-
-
-class Auth(ApiModel):
-    api_key_secret_ref: SecretReference = Field(
-        description="Secret whose key `keys` has lines of '<SHA-256 of an API key, hex> <tenant>'; only these get in."
-    )
-
-
 class ServiceImages(ApiModel):
     """Images of this service; they win over those of the HardwareClass and of the chart."""
 
@@ -220,6 +207,11 @@ _RULES = (
         ".replicas.minimum",
     ),
     rule(
+        "!has(self.grpc) || !(self.grpc.port in [80, 443])",
+        "grpc.port must not be 80 or 443, which are HTTP's",
+        ".grpc.port",
+    ),
+    rule(
         "(self.planning.mode == 'Pinned') == has(self.planning.pinned)",
         "planning.pinned must be given with mode Pinned, and only with it",
         ".planning.pinned",
@@ -254,6 +246,7 @@ class CycleServiceSpec(ApiModel):
     cache: Cache | None = Field(None, description="Answers exact repeats; without it nothing is cached.")
     planning: Planning = Field(default_factory=Planning, description="Who decides.")
     load_balancing: LoadBalancing = Field(default_factory=LoadBalancing, description="How requests are spread.")
+    grpc: Grpc | None = Field(None, description="Serve gRPC too; without it only HTTP.")
     tls: Tls | None = Field(None, description="Serve HTTPS on port 443 instead of HTTP on port 80.")
     auth: Auth | None = Field(None, description="Ask for an API key; without it everybody in the cluster gets in.")
     pod_template: PodTemplate | None = Field(None, description="Added to the service's pods.")
