@@ -1,4 +1,4 @@
-"""Fixtures of every level, and Hypothesis' settings: a test fails by what it finds, never by the time it took."""
+"""Fixtures of every level of tests, and Hypothesis' settings: a test fails by what it finds, never by its time."""
 
 from hypothesis import settings
 
