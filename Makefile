@@ -41,7 +41,7 @@ test-e2e: venv ## On a real cluster: real pods, real training, real requests
 	$(CLUSTER) host && $(PYTEST) tests/e2e
 
 bench-cache: venv ## Cache hits beside nginx and Varnish, hit ratios by policy; writes out/bench/
-	PYTHONPATH=server_image $(BIN)/python -m bench.cache
+	$(CLUSTER) host nginx-light varnish wrk && PYTHONPATH=server_image $(BIN)/python -m bench.cache
 
 verify: venv ## Lint, types, import contracts, generated files, chart
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ class CachePolicy(StrEnum):
     FIFO = "FIFO"  # the oldest
     LFU = "LFU"  # the least often used
     S3FIFO = "S3FIFO"  # what is asked once, before what is asked again (Yang et al., SOSP'23)
+    W_TINY_LFU = "WTinyLFU"  # what is asked less often than what would come for it (Einziger et al., ToS'17)
 
 
 class ServerConfig(WireModel):
@@ -58,6 +59,7 @@ class SidecarConfig(WireModel):
 
     upstream: str = "http://127.0.0.1:8080"
     port: int = 8081
+    grpc_port: int = Field(0, ge=0, le=65535, description="Open Inference Protocol over gRPC; 0 turns it off.")
     model_digest: Digest
     variant: str
     policy: CachePolicy = CachePolicy.LRU

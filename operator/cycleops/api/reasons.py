@@ -22,6 +22,7 @@ class _Documented(StrEnum):
 class CandidateReason(_Documented):
     """Why a candidate lost: ``reason`` of a CycleService's ``status.rejected``. The planner gives the same words."""
 
+    MIXED_TASKS = "MixedTasks", "Profiles of models that generate text stand beside profiles of models that don't."
     NO_ROWS = "NoRows", "Its profile has no complete grid of batch sizes and lengths to plan from."
     OUTSIDE_MEASURED_RANGE = "OutsideMeasuredRange", "The traffic has longer inputs than any that was measured."
     METRIC_MISSING = "MetricMissing", "The metric of the accuracy floor was not measured."

@@ -6,12 +6,13 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from cycle_server.protocol import openai, tasks, v2
+from cycle_wire.headers import DEADLINE_HEADER
 
 JsonObject = dict[str, Any]
 JSON = "application/json"
 BYTES = "application/octet-stream"
 DEADLINE = {
-    "name": "X-Cycle-Deadline-Ms",
+    "name": DEADLINE_HEADER,
     "in": "header",
     "required": False,
     "description": "Milliseconds that the client still waits. What can't be answered within it is refused at once.",

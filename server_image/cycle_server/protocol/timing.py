@@ -9,10 +9,10 @@ The balancer adds the last of them, and ``total``. Durations are milliseconds in
 import time
 from collections.abc import Callable, Mapping
 
+from cycle_wire.headers import ELAPSED_HEADER, TERMS_HEADER
+
 HEADER = "Server-Timing"
 TERMS = ("queue", "pre", "compute", "post")  # of the server
-ELAPSED_HEADER = "X-Cycle-Elapsed-Us"  # microseconds; for the hop before, which takes it out
-TERMS_HEADER = "X-Cycle-Terms-Us"  # how many of them are the model's terms and the wait for it
 
 
 class Stopwatch:

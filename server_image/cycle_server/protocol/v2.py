@@ -90,8 +90,15 @@ class InferRequest(Part):
         return {name for name, binary in asked.items() if (default if binary is None else binary)}
 
     def canonical(self) -> dict[str, Any]:
-        """Everything that can change the answer, with defaults filled; the id, which can't, is left out."""
-        return self.model_dump(exclude={"id"})
+        """Everything that can change an answer in JSON, with defaults filled.
+
+        Left out is what can't: the id, and the words of the binary extension for "in JSON".
+        """
+        content = self.model_dump(exclude={"id"})
+        del content["parameters"]["binary_data_output"]
+        for output in content["outputs"]:
+            del output["parameters"]["binary_data"]
+        return content
 
 
 def parse_infer(body: bytes) -> InferRequest:

@@ -14,14 +14,13 @@ from cycle_server.drain import Drain
 from cycle_server.engine.stages import Tokens
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.timing import Stopwatch
-from cycle_server.server.caller import PRIORITY_HEADER, TENANT_HEADER, budget_seconds, flow_of
+from cycle_server.server.caller import budget_seconds, flow_of
 from cycle_server.server.lifecycle import Model
 from cycle_server.server.metrics import OUTCOMES, ServerMetrics, observe
 from cycle_server.tracing import TRACE_HEADER, begun, tracing
+from cycle_wire.headers import CACHE_HEADER, DEADLINE_HEADER, PRIORITY_HEADER, TENANT_HEADER
 from cycle_wire.serving import ServerConfig
 
-DEADLINE_HEADER = "X-Cycle-Deadline-Ms"  # milliseconds that the client still waits
-CACHE_HEADER = "X-Cycle-Cache"
 INLINE_BYTES = 8192  # longer bodies are tokenized on another thread, so that they don't hold up the others
 
 Request = TypeVar("Request")

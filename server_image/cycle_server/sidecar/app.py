@@ -5,6 +5,7 @@ aiohttp reads it.
 """
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import uvloop
 from aiohttp import ClientError, web
@@ -19,6 +20,9 @@ from cycle_server.sidecar.responder import Asked, Responder
 from cycle_server.sidecar.upstream import FORWARDED_HEADERS, PASSED_ON_HEADERS, Upstream, returned_headers
 from cycle_server.tracing import tracing
 from cycle_wire.serving import SidecarConfig
+
+if TYPE_CHECKING:
+    from grpc.aio import Server as GrpcServer
 
 QUIET_SECONDS = 2.0
 HOST = "0.0.0.0"
@@ -42,13 +46,24 @@ class Sidecar:
         )
         self._connections: set[Front] = set()
         self._listener: asyncio.Server | None = None
+        self._grpc_port = config.grpc_port
+        self._grpc: GrpcServer | None = None
 
     async def start(self, *, host: str, port: int) -> int:
-        """Listens; the port, which is a free one when asked for 0. Raises OSError when the port is taken."""
+        """Listens; the port, which is a free one when asked for 0. Raises OSError when a port is taken."""
         await self._upstream.open()
         await self._runner.setup()
         self._listener = await asyncio.get_running_loop().create_server(self._connection, host, port, backlog=1024)
+        if self._grpc_port:
+            await self._start_grpc(host)
         return int(self._listener.sockets[0].getsockname()[1])
+
+    async def _start_grpc(self, host: str) -> None:
+        from cycle_server.protocol.grpc_calls import listen  # grpc's memory is only for those who use it
+        from cycle_server.sidecar.calls import Calls
+
+        calls = Calls(self._responder, upstream=self._upstream, metrics=self._metrics, drain=self._drain)
+        self._grpc = await listen(calls.handlers(), host=host, port=self._grpc_port)
 
     async def stop(self) -> None:
         """Closes all connections: drained first, nothing is under way on them."""
@@ -56,6 +71,8 @@ class Sidecar:
             self._listener.close()
         for connection in list(self._connections):
             connection.close()
+        if self._grpc is not None:
+            await self._grpc.stop(SHUTDOWN_SECONDS)
         await self._runner.cleanup()
         await self._responder.close()
         await self._upstream.close()

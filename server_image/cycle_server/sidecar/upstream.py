@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector
 from yarl import URL
 
-from cycle_server.protocol.timing import ELAPSED_HEADER
 from cycle_server.tracing import FORWARDED as TRACE_HEADERS
+from cycle_wire.headers import DEADLINE_HEADER, ELAPSED_HEADER, PRIORITY_HEADER, TENANT_HEADER
 
 CONNECT_SECONDS = 2.0
 TOTAL_SECONDS = 120.0  # the server sheds far earlier; this only ends what hangs
@@ -17,9 +17,9 @@ LONGEST_ANSWER_BYTES = 32 * 1024 * 1024
 # extension does). Not Content-Encoding: aiohttp has decoded the body.
 FORWARDED_HEADERS = (
     "Content-Type",
-    "X-Cycle-Deadline-Ms",
-    "X-Cycle-Tenant",
-    "X-Cycle-Priority",
+    DEADLINE_HEADER,
+    TENANT_HEADER,
+    PRIORITY_HEADER,
     "Inference-Header-Content-Length",
     *TRACE_HEADERS,
 )
