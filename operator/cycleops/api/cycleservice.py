@@ -53,8 +53,13 @@ class ModelReference(ApiModel):
 
 
 class InputTokens(ApiModel):
-    p50: int = Field(ge=1, le=8192, description="Half of the inputs are no longer.")
-    p99: int = Field(ge=1, le=8192, description="99 of 100 inputs are no longer.")
+    p50: int = Field(ge=1, le=131_072, description="Half of the inputs are no longer.")
+    p99: int = Field(ge=1, le=131_072, description="99 of 100 inputs are no longer.")
+
+
+class OutputTokens(ApiModel):
+    p50: int = Field(ge=1, le=131_072, description="Half of the answers are no longer.")
+    p99: int = Field(ge=1, le=131_072, description="99 of 100 answers are no longer.")
 
 
 class TenantLimit(ApiModel):
@@ -77,6 +82,10 @@ class Traffic(ApiModel):
     )
     input_tokens: InputTokens | None = Field(
         None, description="Length of the inputs; when left out, the longest that was profiled."
+    )
+    output_tokens: OutputTokens | None = Field(
+        None,
+        description="Of a model that generates text, length of the answers; when left out, the longest profiled.",
     )
     tenant_limit: TenantLimit | None = Field(None, description="Without it a tenant may send any number of texts.")
 
@@ -114,7 +123,9 @@ class Cache(ApiModel):
 class PinnedPlan(ApiModel):
     variant: Name = Field(description="Variant to serve.")
     hardware: Name = Field(description="HardwareClass to serve on; one of spec.hardware.")
-    batch_size: int = Field(ge=1, le=1024, description="Largest batch.")
+    batch_size: int = Field(
+        ge=1, le=1024, description="Largest batch; of a model that generates text, most sequences at once."
+    )
     delay_milliseconds: IntOrDecimal = Field(
         Decimal("0"),
         description="How long a batch waits for more requests.",
@@ -178,6 +189,17 @@ _RULES = (
         "!has(self.traffic.inputTokens) || self.traffic.inputTokens.p50 <= self.traffic.inputTokens.p99",
         "traffic.inputTokens.p50 must not be above p99",
         ".traffic.inputTokens.p50",
+    ),
+    rule(
+        "!has(self.traffic.outputTokens) || self.traffic.outputTokens.p50 <= self.traffic.outputTokens.p99",
+        "traffic.outputTokens.p50 must not be above p99",
+        ".traffic.outputTokens.p50",
+    ),
+    rule(
+        "!has(self.budget.generation) || has(self.budget.generation.firstTokenMilliseconds) "
+        "|| has(self.budget.generation.perTokenMilliseconds)",
+        "budget.generation must have at least one of firstTokenMilliseconds and perTokenMilliseconds",
+        ".budget.generation",
     ),
     rule(
         "self.replicas.minimum <= self.replicas.maximum",

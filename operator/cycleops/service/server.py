@@ -20,7 +20,7 @@ from cycleops.service.quantities import size_bytes
 DRAIN_SECONDS = 20
 LIVE_PATH = "/v2/health/live"
 _SIDECAR_MEMORY = 160 * 1024 * 1024  # Python, aiohttp and buffers, without the cached answers
-_GRPC_MEMORY = 48 * 1024 * 1024  # grpc's library and its buffers (measured: docs/notes/2026-11-25-protocols.md)
+_GRPC_MEMORY = 32 * 1024 * 1024  # grpc's library and its buffers (measured: docs/notes/2026-11-25-protocols.md)
 _MODEL_VOLUME = "model"
 
 
