@@ -96,7 +96,7 @@ def write_model(folder: Path, shape: str) -> None:
     (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
 
 
-class FirstStep(StoppingCriteria):
+class FirstStep(StoppingCriteria):  # type: ignore[misc]  # transformers is untyped here
     def __init__(self) -> None:
         self.at: float | None = None
 

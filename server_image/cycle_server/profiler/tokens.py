@@ -41,9 +41,8 @@ def neighbours(engine: CausalEngine, texts: Sequence[str], *, cost: Cost) -> tup
     new = min(NEIGHBOUR_TOKENS, engine.maximum_tokens // 2)
     longest = engine.maximum_tokens - new
     prompts = [
-        tokens
+        prompts_of(engine, [*texts[i % len(texts) :], *texts], min(4 + 7 * i, longest))[0][1]
         for i in range(NEIGHBOUR_PROMPTS)
-        for _, tokens in prompts_of(engine, texts[i:], min(4 + 7 * i, longest))[:1]
     ]
     together = asyncio.run(_answers(engine, prompts, new, cost, at_once=True))
     alone = asyncio.run(_answers(engine, prompts, new, cost, at_once=False))
