@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cycleops.cli.files import BadInputError
 from cycleops.planner import FrontierPoint, PlanResult
+from cycleops.planner.replay import Replayed
 
 STATIC = {".png", ".svg"}
 
@@ -20,6 +21,37 @@ def pareto(result: PlanResult, *, latency_milliseconds: float, path: Path) -> No
             _picture(result.frontier, latency_milliseconds, path)
     except ImportError as error:
         raise BadInputError(f"--plot needs {error.name}: pip install 'cycleops[plot]'") from error
+
+
+def windows(result: Replayed, *, latency_milliseconds: float, title: str, path: Path) -> None:
+    """Rate, latency and utilization over time. Raises BadInputError."""
+    if path.suffix not in STATIC:
+        raise BadInputError(f"--plot {path} must end in .png or .svg")
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise BadInputError(f"--plot needs {error.name}: pip install 'cycleops[plot]'") from error
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    at = [window.begins_seconds for window in result.windows]
+    figure, (rate, latency, busy) = plt.subplots(3, 1, figsize=(9, 7), sharex=True)
+    rate.step(at, [window.requests_per_second for window in result.windows], where="post", color="black")
+    rate.set(ylabel="requests/s", title=f"{title}\n{result.within:.2%} within {latency_milliseconds:g} ms")
+    for name, values in (
+        ("p50", [window.p50_ms for window in result.windows]),
+        ("p99", [window.p99_ms for window in result.windows]),
+    ):
+        latency.step(at, values, where="post", label=name)
+    latency.axhline(latency_milliseconds, color="tab:red", linestyle="--", label=f"budget {latency_milliseconds:g} ms")
+    latency.set(ylabel="T (ms)", yscale="log")
+    latency.legend()
+    busy.step(at, [100 * window.utilization for window in result.windows], where="post", color="tab:green")
+    busy.set(ylabel="compute busy (%)", xlabel="seconds", ylim=(0, 105))
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def _text(point: FrontierPoint) -> str:

@@ -120,6 +120,11 @@ def of_plan(problem: Problem, plan: Plan) -> list[str]:
             f"The cache is expected to answer {predicted.cache_hit_ratio:.0%} of the requests; replicas are counted "
             f"with {problem.workload.cache_hit_ratio_lower:.0%}, the lower bound of what was measured."
         )
+    sentences += [
+        f"Class {one.name}: p{one.percentile:g} is {one.latency_ms:.1f} ms of its "
+        f"{one.latency_share * budget.latency_milliseconds:g} ms."
+        for one in predicted.classes
+    ]
     sentences += of_headroom(problem.limits.headroom, plan)
     if predicted.high_ms > budget.latency_milliseconds:
         sentences.append(

@@ -53,6 +53,17 @@ class Term:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassPrediction:
+    """T of one class of traffic at its own percentile, beside its own budget."""
+
+    name: str
+    percentile: float
+    latency_ms: float
+    sized_at_ms: float
+    latency_share: float  # its budget as a multiple of the service's
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """T of all requests, hits included. Quantiles of terms don't add up to quantiles of T.
 
@@ -62,6 +73,9 @@ class Prediction:
     what full batches would carry: what is above it is room to grow.
     ``cache_hit_ratio``: of the requests that this is a prediction for. ``extrapolated_share``: of the inputs, those
     that are longer than any that was measured.
+
+    ``classes``: with classes of traffic, ``latency_ms``, ``sized_at_ms`` and the band are those of the class that is
+    nearest to its budget, divided by its ``latency_share``.
     """
 
     percentile: float
@@ -81,6 +95,7 @@ class Prediction:
     mean_batch: float
     cache_hit_ratio: float
     extrapolated_share: float
+    classes: tuple[ClassPrediction, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,29 @@
 """The planner's question, from the API's objects. Pure; takes seconds, so call it in a thread."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from cycleops.api.cycleservice import Budget, CycleServiceSpec, PlanningMode
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
+from cycleops.api.traffic import InputTokens
 from cycleops.planner import model
 from cycleops.planner.planning import Planner
 from cycleops.planner.result import PlanResult
 from cycleops.service.evidence import Evidence
 from cycleops.service.quantities import cpu_limit_of, threads_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the planner takes."""
+
+    workload: model.Workload
+    budget: model.Budget
+    candidates: tuple[model.Candidate, ...]
+    limits: model.Limits
+    algorithm: model.Algorithm
+    pinned: model.Pinned | None
 
 
 def ask(
@@ -19,25 +33,79 @@ def ask(
     classes: Mapping[str, HardwareClassSpec],
     requests_per_second: float,
     planner: Planner | None = None,
+    mixes: bool = False,
 ) -> PlanResult:
-    """``planner``: one that has planned for this service before is quicker."""
+    """``planner``: one that has planned for this service before is quicker. ``mixes``: of classes, which the operator
+    does not deploy.
+    """
+    asked = question(
+        spec=spec, evidence=evidence, classes=classes, requests_per_second=requests_per_second, mixes=mixes
+    )
     return (planner or Planner()).plan(
+        workload=asked.workload,
+        budget=asked.budget,
+        candidates=asked.candidates,
+        limits=asked.limits,
+        algorithm=asked.algorithm,
+        pinned=asked.pinned,
+    )
+
+
+def question(
+    *,
+    spec: CycleServiceSpec,
+    evidence: Evidence,
+    classes: Mapping[str, HardwareClassSpec],
+    requests_per_second: float,
+    mixes: bool = False,
+) -> Question:
+    return Question(
         workload=_workload(spec, evidence, requests_per_second),
         budget=_budget(spec.budget),
-        candidates=_candidates(evidence, classes),
-        limits=model.Limits(minimum_replicas=spec.replicas.minimum, maximum_replicas=spec.replicas.maximum),
+        candidates=tuple(_candidates(evidence, classes)),
+        limits=_limits(spec, mixes=mixes),
         algorithm=model.Algorithm(spec.load_balancing.algorithm.value),
         pinned=_pinned(spec),
     )
 
 
+def _limits(spec: CycleServiceSpec, *, mixes: bool) -> model.Limits:
+    headroom = spec.headroom
+    return model.Limits(
+        minimum_replicas=spec.replicas.minimum,
+        maximum_replicas=spec.replicas.maximum,
+        mixes=mixes,
+        headroom=model.Headroom(
+            replicas=(headroom.replicas or 0) if headroom else 0, zones=(headroom.zones or 0) if headroom else 0
+        ),
+    )
+
+
 def _workload(spec: CycleServiceSpec, evidence: Evidence, requests_per_second: float) -> model.Workload:
-    tokens = spec.traffic.input_tokens
     longest = max((row.sequence_length for profile in evidence.profiles for row in profile.spec.rows), default=1)
+    tokens = spec.traffic.input_tokens or InputTokens(p50=longest, p99=longest)
     return model.Workload(
         rate_per_second=requests_per_second,
-        input_tokens_p50=tokens.p50 if tokens else longest,
-        input_tokens_p99=tokens.p99 if tokens else longest,
+        input_tokens_p50=tokens.p50,
+        input_tokens_p99=tokens.p99,
+        classes=_classes(spec, tokens),
+    )
+
+
+def _classes(spec: CycleServiceSpec, tokens: InputTokens) -> tuple[model.TrafficClass, ...]:
+    """``tokens``: of those that don't say."""
+    together = sum(one.requests_per_second for one in spec.traffic.classes)
+    budget = spec.budget.latency
+    return tuple(
+        model.TrafficClass(
+            name=one.name,
+            rate_share=float(one.requests_per_second / together),
+            input_tokens_p50=(one.input_tokens or tokens).p50,
+            input_tokens_p99=(one.input_tokens or tokens).p99,
+            percentile=float((one.latency or budget).percentile),
+            latency_share=float((one.latency or budget).milliseconds / budget.milliseconds),
+        )
+        for one in spec.traffic.classes
     )
 
 
