@@ -43,7 +43,9 @@ def out_of_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, 
     return rejection(prepared.candidate, batch_size, RejectReason.REPLICA_LIMIT, message)
 
 
-def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int, best: Option) -> Rejected:
+def too_dear(
+    problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int, best: Option
+) -> Rejected:
     """``best``: what was found before. As cheap is too dear for what is less accurate."""
     cost, limit = cost_of(prepared, replicas), best.cost_per_hour
     message = f"needs {replicas_text(replicas)} or more, {cost:g} per hour; the budget is held for {limit:g}"
@@ -51,7 +53,10 @@ def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas
         message += f", at an accuracy of {_accuracy(best.prepared)} against {_accuracy(prepared)}"
         return rejection(prepared.candidate, batch_size, RejectReason.LESS_ACCURATE, message)
     if replicas > 1:
-        message += f". With {replicas - 1} {_why_not(evaluator, prepared, batch_size, replicas - 1)}"
+        left = problem.limits.headroom.left_of(replicas - 1)
+        less = f"{replicas - 1}" if left == replicas - 1 else f"{left} left of {replicas - 1}"
+        if left:
+            message += f". With {less} {_why_not(evaluator, prepared, batch_size, left)}"
     return rejection(prepared.candidate, batch_size, RejectReason.COSTLIER, message)
 
 
