@@ -3,7 +3,7 @@
     make bench-planner
     python -m bench.planner --out out/bench
 
-``scenarios`` and ``policies`` of the file belong to measurements of their own and are kept as they are found.
+``scenarios``, ``policies`` and ``rules`` of the file belong to measurements of their own and are kept as they are found.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "planner.json"
     before = json.loads(file.read_text()) if file.exists() else {}
-    content = {
+    content = before | {
         "planSeconds": speed.plan_seconds,
         "replanSeconds": speed.replan_seconds,
         "simulatedRequestsPerSecond": speed.rates[0].simulated_per_second,
