@@ -78,8 +78,8 @@ cluster-down: venv ## Stop and remove it
 	$(CLUSTER) down
 images: venv ## Build every image (only what changed)
 	$(CLUSTER) host && $(CLUSTER) images
-bench-planner: venv ## The planner's speed; writes out/bench/planner.json
-	$(BIN)/python -m bench.planner
+bench-planner: venv ## The planner's speed, predictions against real servers, scaling policies; writes out/bench/
+	$(CLUSTER) host && PYTHONPATH=server_image $(BIN)/python -m bench.planner
 clean: ## Remove what the builds left in this checkout
 	rm -rf out $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -21,15 +21,14 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession
 
+from bench.balancer.haproxy import configuration
 from bench.balancer.load import Load, Seen, run
 from cycleops.api.cycleservice import BalancingAlgorithm
-from cycleops.service.haproxy import Balancer, render, render_pages
 
 OUTPUT = Path("out/bench/balancer.json")
 HTTP_PORT, ADMIN_PORT, POD_PORT, UPSTREAM_PORT = 18_080, 18_405, 18_081, 18_082
 ADDRESSES = [f"127.0.4.{index}" for index in range(1, 5)]
 URL = f"http://127.0.0.1:{HTTP_PORT}/v2/models/m/infer"
-PODS_NAME = "pods.bench"
 
 
 @contextmanager
@@ -40,25 +39,6 @@ def process(command: list[str]) -> "Iterator[subprocess.Popen[bytes]]":
     finally:
         started.kill()
         started.wait()
-
-
-def configuration(algorithm: BalancingAlgorithm, folder: Path) -> Path:
-    """The operator's, with the pods' addresses instead of a cluster's DNS name."""
-    balancer = Balancer(
-        algorithm=algorithm, pods_name=PODS_NAME, slots=len(ADDRESSES), budget_milliseconds=2000,
-        target_milliseconds=50, connections_per_pod=256, drain_seconds=1, config_folder=str(folder),
-        address="127.0.0.1", http_port=HTTP_PORT, admin_port=ADMIN_PORT, pod_port=POD_PORT,
-    )  # fmt: skip
-    pods = "\n".join(f"    server pod{i} {address}:{POD_PORT}" for i, address in enumerate(ADDRESSES, start=1))
-    template = f"    server-template pod 1-{len(ADDRESSES)} {PODS_NAME}:{POD_PORT}"
-    text = render(balancer).replace(template, pods).replace(" resolvers cluster resolve-prefer ipv4 init-addr none", "")
-    if "version 2." in subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=True).stdout:
-        text = text.replace(" hash-key addr", "")  # came with 3.0; one balancer hashes as well without it
-    for name, page in render_pages(balancer).items():
-        (folder / name).write_text(page)
-    file = folder / "haproxy.cfg"
-    file.write_text(text)
-    return file
 
 
 async def wait_until_up() -> None:
@@ -81,7 +61,9 @@ def measure(algorithm: BalancingAlgorithm, options: argparse.Namespace, *, seed:
         for address in ADDRESSES:
             ports = [str(POD_PORT), str(UPSTREAM_PORT), str(options.service), str(options.cache)]
             stack.enter_context(process([sys.executable, "-m", "bench.balancer.pod", address, *ports]))
-        stack.enter_context(process(["haproxy", "-db", "-f", str(configuration(algorithm, Path(folder)))]))
+        pods = [f"{address}:{POD_PORT}" for address in ADDRESSES]
+        file = configuration(algorithm, Path(folder), pods=pods, http_port=HTTP_PORT, admin_port=ADMIN_PORT)
+        stack.enter_context(process(["haproxy", "-db", "-f", str(file)]))
         load = Load(
             url=URL, rate=options.rate, seconds=options.seconds, keys=options.keys, exponent=options.zipf, seed=seed
         )

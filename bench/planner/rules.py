@@ -1,16 +1,13 @@
 """Our plan beside three simpler rules on 200 random instances, judged by an independent, longer simulation.
 
-    python -m bench.planner.rules --out out/bench
+    python -m bench.planner --rules
 
-Prints how often each rule's plan breaks the budget, and what it costs beside ours where it holds; writes them under
-``rules`` of ``planner.json``. The rules are in ``simple.py``, the instances in ``instances.py``.
+How often each rule's plan breaks the budget, and what it costs beside ours where it holds. The rules are in
+``simple.py``, the instances in ``instances.py``.
 """
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import mean
 
 from bench.planner.instances import Instance, instances
@@ -130,27 +127,15 @@ def _row(name: str, results: Sequence[Mapping[str, Judged]]) -> Row:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder of planner.json")
-    parser.add_argument("--instances", type=int, default=INSTANCES)
-    arguments = parser.parse_args()
-    results = compare(arguments.instances)
-    table = rows(results)
+def show(results: list[dict[str, Judged]]) -> None:
     print(f"{len(results)} instances, judged with {REQUESTS:,} requests of another seed")
     print(f"{'rule':44}{'plans':>7}{'breaks':>8}{'worst':>8}{'cost/ours':>11}{'cheaper':>9}")
-    for row in table:
+    for row in rows(results):
         print(
             f"{row.rule:44}{row.plans:7}{row.breaks / row.plans:8.1%}{row.worst_over_budget:8.2f}"
             f"{row.mean_cost_ratio_where_it_holds:11.2f}{row.cheaper:9}"
         )
-    file = arguments.out / "planner.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    content = json.loads(file.read_text()) if file.exists() else {}
-    content["rules"] = {"instances": len(results), "requests": REQUESTS, "rows": [asdict(row) for row in table]}
-    file.write_text(json.dumps(content, indent=2) + "\n")
-    print(f"wrote {file}")
 
 
-if __name__ == "__main__":
-    main()
+def to_dict(results: list[dict[str, Judged]]) -> dict[str, object]:
+    return {"instances": len(results), "requests": REQUESTS, "rows": [asdict(row) for row in rows(results)]}

@@ -49,9 +49,7 @@ class Bounds:
 
     def fleet_load(self, fleet: Fleet) -> float:
         """The rate as a share of what these carry with full batches."""
-        carried = sum(
-            choice.replicas * choice.batch_size / self.batch_seconds(one, choice.batch_size) for one, choice in fleet
-        )
+        carried = sum(choice.replicas / self._turn_seconds(one, choice.batch_size) for one, choice in fleet)
         return self.miss_rate_per_second / carried
 
     def idle_milliseconds(self, prepared: Prepared, *, within: float = -math.inf) -> float:
@@ -91,13 +89,17 @@ class Bounds:
 
     def load(self, prepared: Prepared, batch_size: int, replicas: int) -> float:
         """The rate as a share of what so many replicas carry with full batches."""
-        return self.miss_rate_per_second * self.batch_seconds(prepared, batch_size) / batch_size / replicas
+        return self.miss_rate_per_second * self._turn_seconds(prepared, batch_size) / replicas
+
+    def _turn_seconds(self, prepared: Prepared, batch_size: int) -> float:
+        """What one request of a full batch takes of its replica's time."""
+        return self.tables_of(prepared).turn_seconds(self.batch_seconds(prepared, batch_size) / batch_size)
 
     def stable_replicas(self, prepared: Prepared, batch_size: int) -> int:
         return queueing.stable_replicas(
             rate_per_second=self.miss_rate_per_second,
-            batch_seconds=self.batch_seconds(prepared, batch_size),
-            batch_size=batch_size,
+            batch_seconds=self._turn_seconds(prepared, batch_size),
+            batch_size=1,
             maximum_utilization=self.settings.maximum_utilization,
         )
 
@@ -124,7 +126,10 @@ class Bounds:
 
     def busy_alone(self, choices: Sequence[tuple[Prepared, Choice]]) -> float:
         """Busy share of the fleet's compute threads if nothing were batched: batching only lowers it."""
-        capacity = sum(choice.replicas / self.single_seconds(prepared) for prepared, choice in choices)
+        capacity = sum(
+            choice.replicas / self.tables_of(prepared).turn_seconds(self.single_seconds(prepared))
+            for prepared, choice in choices
+        )
         return self.miss_rate_per_second / capacity
 
     def heaviness_of(self, choices: Sequence[tuple[Prepared, Choice]]) -> dict[tuple[str, str], float]:

@@ -87,6 +87,8 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant, rows: Sequ
         rows=measured,
         overhead=http.overhead,
         cache_hit=http.cache_hit,
+        overhead_cpu_seconds=http.overhead_cpu_seconds,
+        cache_hit_cpu_seconds=http.cache_hit_cpu_seconds,
         metrics=metrics,
         parameters=manifest.parameters,
         size_bytes=manifest.size_bytes,
