@@ -1,30 +1,18 @@
 """What a CycleService must serve: rate, lengths, and classes of traffic with budgets of their own."""
 
-from decimal import Decimal
 from enum import StrEnum
 
 from pydantic import ConfigDict, Field
 
 from cycle_wire.base import IntOrDecimal, Name, decimal_bounds
 from cycleops.api.base import ApiModel, list_map, rule, rules
+from cycleops.api.budget import LatencyBudget
 
 
 class TrafficBasis(StrEnum):
     DECLARED = "Declared"
     MEASURED = "Measured"
     MAXIMUM = "Maximum"
-
-
-class LatencyBudget(ApiModel):
-    percentile: IntOrDecimal = Field(
-        Decimal("99"),
-        description="Share of the requests, in percent, that must meet the budget.",
-        json_schema_extra=decimal_bounds(at_least="50", at_most="99.99"),
-    )
-    milliseconds: IntOrDecimal = Field(
-        description="From the balancer's door in to its door out.",
-        json_schema_extra=decimal_bounds(above="0", at_most="600000"),
-    )
 
 
 class InputTokens(ApiModel):

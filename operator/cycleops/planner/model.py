@@ -159,7 +159,8 @@ class Budget:
 class HardwareOption:
     """A HardwareClass as the planner sees it. The cost is of one replica.
 
-    ``cpu_limit_cores`` is a quota that refills each 100 ms; None when the pods have no CPU limit.
+    ``threads`` and ``cpu_limit_cores`` are of each worker of a pod. The latter refills each 100 ms; None when the pods
+    have no CPU limit.
     ``pods_per_core``: so many pods on each core and nothing else; their HTTP and their computing then wait for each
     other. None when there are cores to spare, so that nothing waits for one.
     """

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cycleops.api.cycleservice import Budget, CycleServiceSpec, PlanningMode
+from cycleops.api.budget import Budget
+from cycleops.api.cores import server_threads_of
+from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
 from cycleops.api.traffic import InputTokens
@@ -11,7 +13,7 @@ from cycleops.planner import model
 from cycleops.planner.planning import Planner
 from cycleops.planner.result import PlanResult
 from cycleops.service.evidence import Evidence
-from cycleops.service.quantities import cpu_limit_of, threads_of
+from cycleops.service.quantities import cpu_limit_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ def _candidates(evidence: Evidence, classes: Mapping[str, HardwareClassSpec]) ->
             name=name,
             cost_per_hour=float(classes[name].cost_per_hour),
             maximum_replicas=classes[name].maximum_replicas,
-            threads=threads_of(classes[name]),
+            threads=server_threads_of(classes[name]),
             cpu_limit_cores=cpu_limit_of(classes[name]),
         )
         changed = profile.spec.hardware_class_hash != hardware_class_hash(classes[name])
