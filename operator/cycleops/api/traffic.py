@@ -16,8 +16,13 @@ class TrafficBasis(StrEnum):
 
 
 class InputTokens(ApiModel):
-    p50: int = Field(ge=1, le=8192, description="Half of the inputs are no longer.")
-    p99: int = Field(ge=1, le=8192, description="99 of 100 inputs are no longer.")
+    p50: int = Field(ge=1, le=131_072, description="Half of the inputs are no longer.")
+    p99: int = Field(ge=1, le=131_072, description="99 of 100 inputs are no longer.")
+
+
+class OutputTokens(ApiModel):
+    p50: int = Field(ge=1, le=131_072, description="Half of the answers are no longer.")
+    p99: int = Field(ge=1, le=131_072, description="99 of 100 answers are no longer.")
 
 
 class TrafficClass(ApiModel):
@@ -62,6 +67,10 @@ class Traffic(ApiModel):
     )
     input_tokens: InputTokens | None = Field(
         None, description="Length of the inputs; when left out, the longest that was profiled."
+    )
+    output_tokens: OutputTokens | None = Field(
+        None,
+        description="Of a model that generates text, length of the answers; when left out, the longest profiled.",
     )
     tenant_limit: TenantLimit | None = Field(None, description="Without it a tenant may send any number of texts.")
     classes: list[TrafficClass] = Field(

@@ -26,7 +26,9 @@ _Hardware = Annotated[
 _WhatIf = Annotated[
     str,
     typer.Option(
-        "--what-if", help="Changes, such as rate=2x,p99=50ms,replicas=8,drop=0.05,minimum=0.7,loss=1 or zones=3."
+        "--what-if",
+        help="Changes, such as rate=2x,p99=50ms,replicas=8,drop=0.05,minimum=0.7,loss=1 or zones=3; "
+        "of generated text ttft=200ms,tpot=30ms,output=2x.",
     ),
 ]
 _Json = Annotated[Path | None, typer.Option("--json", help="Write the whole result here.", dir_okay=False)]

@@ -7,13 +7,15 @@ from cycleops.planner import explain, frontier
 from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.floor import baseline_value
+from cycleops.planner.generation.planning import plan_generation
 from cycleops.planner.memory import Memory
 from cycleops.planner.mix import look, of_mix
-from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
+from cycleops.planner.model import Algorithm, Budget, Candidate, Headroom, Limits, Pinned, Settings, Workload
 from cycleops.planner.nearest import nearest_feasible
+from cycleops.planner.obstacles import obstacle_of
 from cycleops.planner.option import make_plan
 from cycleops.planner.prepare import Problem
-from cycleops.planner.result import Obstacle, Plan, PlanResult, Rejected, RejectReason
+from cycleops.planner.result import Obstacle, Plan, PlanResult
 from cycleops.planner.search import Solution, solve
 
 
@@ -84,6 +86,9 @@ def plan(
 
 
 def _answer(problem: Problem) -> PlanResult:
+    if any(candidate.profile.generation for candidate in problem.candidates):
+        result = plan_generation(problem)
+        return replace(result, sentences=(*result.sentences, *_left_out(problem)))
     evaluator = problem.evaluator()
     solution = solve(problem, evaluator)
     looked = look(problem, evaluator, solution)
@@ -101,6 +106,14 @@ def _answer(problem: Problem) -> PlanResult:
             solution = replace(solution, rejected=(*solution.rejected, lost))
         return _result(problem, evaluator, solution, chosen, None, sentences)
     return _infeasible(problem, evaluator, solution)
+
+
+def _left_out(problem: Problem) -> list[str]:
+    """What was asked for and is not planned for models that generate."""
+    limits, workload = problem.limits, problem.workload
+    asked = {"headroom": limits.headroom != Headroom(), "classes of traffic": bool(workload.classes)}
+    names = [name for name, given in asked.items() if given]
+    return [f"Not planned for a model that generates, so left out: {' and '.join(names)}."] if names else []
 
 
 def _infeasible(problem: Problem, evaluator: Evaluator, solution: Solution) -> PlanResult:
@@ -159,23 +172,6 @@ def _judged(problem: Problem, evaluator: Evaluator, prepared: Sequence[Prepared]
     delay = (pinned.delay_milliseconds or 0.0) / 1000
     choice = Choice(batch_size=pinned.batch_size, delay_seconds=delay, replicas=pinned.replicas)
     return make_plan(one, choice, evaluator.predict(one, choice))
-
-
-# Which obstacle a reason speaks of, from the last hurdle to the first: the candidate that came furthest decides.
-_OBSTACLES = (
-    ({RejectReason.RATE_ABOVE_CAPACITY, RejectReason.REPLICA_LIMIT}, Obstacle.CAPACITY),
-    ({RejectReason.LATENCY_FLOOR}, Obstacle.LATENCY),
-    ({RejectReason.STAGE_CAP}, Obstacle.STAGE),
-    (
-        {RejectReason.BELOW_ACCURACY_FLOOR, RejectReason.METRIC_MISSING, RejectReason.BASELINE_MISSING},
-        Obstacle.ACCURACY,
-    ),
-)
-
-
-def obstacle_of(rejected: Iterable[Rejected]) -> Obstacle:
-    reasons = {item.reason for item in rejected}
-    return next((obstacle for some, obstacle in _OBSTACLES if some & reasons), Obstacle.NO_PROFILES)
 
 
 def _baseline(problem: Problem) -> float | None:
