@@ -84,7 +84,7 @@ class ProfileRow(WireModel):
 
 
 class GenerationRow(WireModel):
-    """A causal language model that generates, with ``concurrency`` sequences under way all the time (continuous batching).
+    """A causal language model generating by continuous batching, ``concurrency`` sequences under way all the time.
 
     Times are of one sequence. Every sequence has ``prompt_tokens`` and is given ``output_tokens``.
     """
