@@ -112,6 +112,8 @@ class Answerer:
         content = write(model, request, computed)
         watch.lap("post")
         self._observe(call)
+        likeliest = computed.logits[:, : self.classes].argmax(axis=1).tolist() if self.classes > 0 else []
+        self.metrics.count_texts(lengths=map(len, tokens), labels=likeliest)
         return Answered(content=content, terms=watch.terms), computed.batch_size
 
     def _observe(self, call: Call) -> None:
