@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 
 from bench.planner.problem import question
-from cycleops.planner import plan
+from cycleops.planner import Planner
 from cycleops.planner.model import Algorithm
 from cycleops.planner.simulation import fleet
 from cycleops.planner.simulation.queues import first_come_first_served, serve_batches
@@ -43,10 +43,10 @@ class Speed:
 
 
 def measure() -> Speed:
-    asked = question()
+    asked, planner = question(), Planner()
 
     def ask(rate: float) -> None:
-        result = plan(
+        result = planner.plan(
             workload=replace(asked.workload, rate_per_second=rate),
             budget=asked.budget,
             candidates=asked.candidates,

@@ -6,7 +6,9 @@ A pure library: no Kubernetes, no I/O, no clock. ``docs/concepts/planner.md`` is
     result        what comes out         service_time  a profile as quantile functions
     planning      the door               laws          t_pre, t_compute and t_post, fitted
     prepare, search, nearest, frontier   the search    queueing      closed forms
-    evaluate      one choice, simulated  outcomes      what is said of a simulation
+    memory        what planning again needs
+    evaluate      one choice, simulated  bounds        what is known without
+    mix, integer  several classes        outcomes      what is said of a simulation
     simulate      the data path          simulation/   queues, balancers, arrivals: compiled loops
     explain       the sentences
 """
@@ -17,18 +19,21 @@ from cycleops.planner.model import (
     Budget,
     Candidate,
     HardwareOption,
+    Headroom,
     Limits,
     Pinned,
     Settings,
+    TrafficClass,
     Workload,
 )
-from cycleops.planner.planning import plan
+from cycleops.planner.planning import Planner, plan
 from cycleops.planner.result import (
     Dimension,
     FrontierPoint,
     NearestFeasible,
     Obstacle,
     Plan,
+    PlanGroup,
     PlanResult,
     Prediction,
     Rejected,
@@ -38,7 +43,7 @@ from cycleops.planner.result import (
 )
 
 __all__ = [
-    "AccuracyFloor", "Algorithm", "Budget", "Candidate", "Dimension", "FrontierPoint", "HardwareOption", "Limits",
-    "NearestFeasible", "Obstacle", "Pinned", "Plan", "PlanResult", "Prediction", "RejectReason", "Rejected", "Settings",
-    "Term", "Workload", "plan", "to_dict",
+    "AccuracyFloor", "Algorithm", "Budget", "Candidate", "Dimension", "FrontierPoint", "HardwareOption", "Headroom",
+    "Limits", "NearestFeasible", "Obstacle", "Pinned", "Plan", "PlanGroup", "PlanResult", "Planner", "Prediction",
+    "RejectReason", "Rejected", "Settings", "Term", "TrafficClass", "Workload", "plan", "to_dict",
 ]  # fmt: skip

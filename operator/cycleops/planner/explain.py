@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from cycleops.planner.evaluate import Choice, Evaluator, Prepared
-from cycleops.planner.model import Budget, Candidate
+from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.evaluate import Evaluator
+from cycleops.planner.model import Budget, Candidate, Headroom
 from cycleops.planner.option import Option, cost_of
 from cycleops.planner.prepare import Problem, delays_seconds, rejection
 from cycleops.planner.result import NearestFeasible, Obstacle, Plan, Rejected, RejectReason
@@ -13,13 +14,17 @@ from cycleops.planner.traffic import length_quantile
 
 def above_capacity(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, most: int) -> Rejected:
     rate, full = evaluator.miss_rate_per_second, evaluator.batch_seconds(prepared, batch_size)
-    share = evaluator.load(prepared, batch_size, most)
+    left = problem.limits.headroom.left_of(most)
+    if not left:
+        message = f"{replicas_text(most)}, the most allowed, leave none after the loss that is asked for"
+        return rejection(prepared.candidate, batch_size, RejectReason.RATE_ABOVE_CAPACITY, message)
+    share = evaluator.load(prepared, batch_size, left)
     message = (
-        f"{_rate_text(rate)} requests/s on {replicas_text(most)} of {prepared.candidate.label} with full batches of "
+        f"{_rate_text(rate)} requests/s on {_left_text(left, most)} of {prepared.candidate.label} with full batches of "
         f"{batch_size} ({1000 * full:.1f} ms) is a load of {share:.1%}"
     )
     if share <= problem.settings.maximum_utilization:
-        wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=most)
+        wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=left)
         message += f", and the wait alone is at least {wait:.1f} ms at p{problem.budget.percentile:g}"
     else:
         message += f", above the {problem.settings.maximum_utilization:.0%} that is planned at most"
@@ -27,10 +32,11 @@ def above_capacity(problem: Problem, evaluator: Evaluator, prepared: Prepared, b
 
 
 def out_of_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, most: int) -> Rejected:
-    delay = delays_seconds(problem, evaluator, prepared, batch_size)[0]
-    sizing = evaluator.size(prepared, Choice(batch_size=batch_size, delay_seconds=delay, replicas=most))
+    left = problem.limits.headroom.left_of(most)
+    delay = delays_seconds(problem, evaluator, prepared, batch_size, left)[0]
+    sizing = evaluator.size(prepared, Choice(batch_size=batch_size, delay_seconds=delay, replicas=left))
     message = (
-        f"with {replicas_text(most)}, the most allowed, p{problem.budget.percentile:g} is "
+        f"with {_left_text(left, most)}, the most allowed, p{problem.budget.percentile:g} is "
         f"{sizing.sized_at_ms:.1f} ms, above {problem.budget.latency_milliseconds:g} ms (at p99: queue "
         f"{sizing.queue_p99_ms:.1f} ms, compute {sizing.compute_p99_ms:.1f} ms)"
     )
@@ -51,9 +57,7 @@ def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas
 
 def _why_not(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int) -> str:
     """The numbers that speak against so few replicas."""
-    seen = evaluator.evaluations.get(
-        (prepared.key, Choice(batch_size=batch_size, delay_seconds=0.0, replicas=replicas))
-    )
+    seen = evaluator.known(prepared, Choice(batch_size=batch_size, delay_seconds=0.0, replicas=replicas))
     if seen is not None:
         return f"the latency is {seen.sized_at_ms:.1f} ms"
     share = evaluator.load(prepared, batch_size, replicas)
@@ -78,12 +82,23 @@ def beaten(option: Option, best: Option) -> Rejected:
     return rejection(option.prepared.candidate, choice.batch_size, reason, message)
 
 
+def beaten_by_mix(option: Option, cost: float) -> Rejected:
+    choice, own = option.choice, option.cost_per_hour
+    message = f"holds the budget with {replicas_text(choice.replicas)} at {own:g} per hour; the mix costs {cost:g}"
+    return rejection(option.prepared.candidate, choice.batch_size, RejectReason.COSTLIER, message)
+
+
 def replicas_text(count: int) -> str:
     return f"{count} replica" if count == 1 else f"{count} replicas"
 
 
+def _left_text(left: int, of: int) -> str:
+    return replicas_text(of) if left == of else f"{left} left of {replicas_text(of)}"
+
+
 def describe(plan: Plan) -> str:
-    return f"{plan.variant} on {plan.hardware}, batch {plan.batch_size}, {replicas_text(plan.replicas)}"
+    groups = (f"{one.hardware}, batch {one.batch_size}, {replicas_text(one.replicas)}" for one in plan.groups)
+    return f"{plan.variant} on {' and '.join(groups)}"
 
 
 def of_plan(problem: Problem, plan: Plan) -> list[str]:
@@ -105,11 +120,22 @@ def of_plan(problem: Problem, plan: Plan) -> list[str]:
             f"The cache is expected to answer {predicted.cache_hit_ratio:.0%} of the requests; replicas are counted "
             f"with {problem.workload.cache_hit_ratio_lower:.0%}, the lower bound of what was measured."
         )
+    sentences += of_headroom(problem.limits.headroom, plan)
     if predicted.high_ms > budget.latency_milliseconds:
         sentences.append(
             f"The band's high end, {predicted.high_ms:.1f} ms, is above the budget: this plan may break it."
         )
     return sentences
+
+
+def of_headroom(headroom: Headroom, plan: Plan) -> list[str]:
+    losses = []
+    if headroom.replicas:
+        losses.append(f"any {replicas_text(headroom.replicas)}" if headroom.replicas > 1 else "any one replica")
+    if headroom.zones:
+        lost = sum(-(-group.replicas // headroom.zones) for group in plan.groups)
+        losses.append(f"one of {headroom.zones} zones ({replicas_text(lost)} at most)")
+    return [f"The budget is also held after the loss of {' or of '.join(losses)}."] if losses else []
 
 
 def of_range(problem: Problem, longest_measured: int) -> list[str]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from cycleops.planner.evaluate import Evaluator, Prepared
+from cycleops.planner.choice import Prepared
+from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.option import cost_of
 from cycleops.planner.result import FrontierPoint
 

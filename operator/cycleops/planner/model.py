@@ -1,5 +1,6 @@
 """What goes into the planner: workload, budget, candidates, limits. Values are checked when they are made."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from enum import StrEnum
@@ -55,6 +56,28 @@ class Recorded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrafficClass:
+    """Requests with lengths and a budget of their own, which share the replicas with those of other classes.
+
+    ``rate_share``: of the workload's rate. ``latency_share``: its latency as a multiple of the budget's, so that a
+    tighter budget tightens all classes alike. The percentile is over the requests of this class.
+    """
+
+    name: str
+    rate_share: float
+    input_tokens_p50: int
+    input_tokens_p99: int
+    percentile: float
+    latency_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(0 < self.rate_share <= 1, "rate_share must be above 0 and at most 1")
+        _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
+        _check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
+        _check(0 < self.latency_share < math.inf, "latency_share must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """What arrives. ``burstiness_cv2`` is the squared coefficient of variation of independent gaps; 1 is Poisson.
     ``rhythm`` replaces it where gaps depend on each other.
@@ -62,6 +85,9 @@ class Workload:
     Input lengths are lognormal with these two quantiles, in tokens of the model. ``cache_hit_ratio`` is the share of
     requests that the sidecar answers, as measured: a prediction is made for it. ``cache_hit_ratio_lower`` is the lower
     bound of its confidence interval: replicas are counted for that. Both are 0 when there is no evidence.
+
+    ``classes``: with them, lengths are theirs, each must hold its own budget, and the replicas serve them first come
+    first served. Their arrivals are one stream of the workload's rhythm.
     """
 
     rate_per_second: float
@@ -71,8 +97,12 @@ class Workload:
     cache_hit_ratio: float = 0.0
     cache_hit_ratio_lower: float = 0.0
     rhythm: Bursts | Recorded | None = None
+    classes: tuple[TrafficClass, ...] = ()
 
     def __post_init__(self) -> None:
+        _check(len({one.name for one in self.classes}) == len(self.classes), "classes must have different names")
+        together = sum(one.rate_share for one in self.classes)
+        _check(not self.classes or abs(together - 1) < 1e-6, "the classes' rate_share must be 1 together")
         _check(0 < self.rate_per_second < math.inf, "rate_per_second must be above 0")
         _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
         _check(0 <= self.burstiness_cv2 < math.inf, "burstiness_cv2 must be 0 or more")
@@ -172,11 +202,51 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Headroom:
+    """What may be lost with the budget still held: any so many replicas; or one of so many zones.
+
+    0: nothing, or no zones. Replicas are taken to be spread over the zones as evenly as they can be.
+    """
+
+    replicas: int = 0
+    zones: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.replicas >= 0, "headroom's replicas must be 0 or more")
+        _check(self.zones == 0 or self.zones >= 2, "headroom's zones must be 2 or more, or 0")
+
+    def left_of(self, replicas: int) -> int:
+        """Of so many replicas that are alike, in the worst case."""
+        zone = -(-replicas // self.zones) if self.zones else 0
+        return max(replicas - max(self.replicas, zone), 0)
+
+    def remainders(self, counts: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """What may be left of each of several groups, for each loss; nothing when nothing is asked for."""
+        left = []
+        if self.replicas:
+            every = itertools.product(*(range(min(count, self.replicas) + 1) for count in counts))
+            together = min(self.replicas, sum(counts))
+            left = [
+                tuple(count - lost for count, lost in zip(counts, one, strict=True))
+                for one in every
+                if sum(one) == together
+            ]
+        if self.zones:
+            left.append(tuple(count - -(-count // self.zones) for count in counts))
+        return left
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Replicas of the whole service; a class may allow fewer."""
+    """Replicas of the whole service; a class may allow fewer.
+
+    ``mixes``: replicas of several classes may serve together.
+    """
 
     minimum_replicas: int = 1
     maximum_replicas: int = 10
+    mixes: bool = False
+    headroom: Headroom = Headroom()
 
     def __post_init__(self) -> None:
         _check(1 <= self.minimum_replicas <= self.maximum_replicas, "1 <= minimum_replicas <= maximum_replicas")

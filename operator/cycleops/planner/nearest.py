@@ -7,17 +7,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.explain import describe, replicas_text
-from cycleops.planner.model import AccuracyFloor, Limits
+from cycleops.planner.mix import Mix, find
+from cycleops.planner.model import AccuracyFloor
 from cycleops.planner.option import Option
 from cycleops.planner.prepare import Problem, batch_sizes, delays_seconds, prepare
 from cycleops.planner.result import Dimension, NearestFeasible
-from cycleops.planner.search import screen, solve
+from cycleops.planner.search import screen
 
 REPLICA_FACTOR = 4  # how far beyond the allowed replicas is looked
 RATE_FACTOR = 64  # how far below the rate is looked
-RATE_PRECISION = 1.03
+LATENCY_FACTOR = 64  # how far beyond the latency
+PRECISION = 1.03
 
 
 def nearest_feasible(problem: Problem, evaluator: Evaluator) -> tuple[NearestFeasible, ...]:
@@ -26,7 +29,9 @@ def nearest_feasible(problem: Problem, evaluator: Evaluator) -> tuple[NearestFea
     return tuple(item for item in found if item is not None)
 
 
-def _entry(dimension: Dimension, value: float, option: Option, evaluator: Evaluator, change: str) -> NearestFeasible:
+def _entry(
+    dimension: Dimension, value: float, option: Option | Mix, evaluator: Evaluator, change: str
+) -> NearestFeasible:
     plan = option.plan(evaluator)
     message = f"{change} is feasible: {describe(plan)}, {plan.cost_per_hour:g} per hour."
     return NearestFeasible(
@@ -35,7 +40,12 @@ def _entry(dimension: Dimension, value: float, option: Option, evaluator: Evalua
 
 
 def _latency(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
-    """The fastest that the allowed replicas can be; then the cheapest plan at that latency."""
+    """The fastest that the allowed replicas of one class can be; then the cheapest plan at that latency.
+
+    A mix may be faster: where mixes are allowed, the least latency that has a plan is found by bisection.
+    """
+    if problem.limits.mixes:
+        return _mixed_latency(problem, evaluator)
     budget = problem.budget
     slow = replace(problem, budget=replace(budget, latency_milliseconds=10.0**9))
     prepared, _ = prepare(slow)
@@ -48,17 +58,37 @@ def _latency(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
     if math.isinf(best):
         return None
     value = math.ceil(best * 10) / 10
-    solution = solve(replace(problem, budget=replace(budget, latency_milliseconds=value)), evaluator)
-    if solution.option is None:
+    option = find(replace(problem, budget=replace(budget, latency_milliseconds=value)), evaluator)
+    if option is None:
         return None
-    return _entry(Dimension.LATENCY, value, solution.option, evaluator, f"A latency budget of {value:g} ms")
+    return _entry(Dimension.LATENCY, value, option, evaluator, f"A latency budget of {value:g} ms")
+
+
+def _mixed_latency(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
+    """To PRECISION, up to LATENCY_FACTOR times the budget."""
+
+    def at(milliseconds: float) -> Option | Mix | None:
+        changed = replace(problem, budget=replace(problem.budget, latency_milliseconds=milliseconds))
+        return find(changed, evaluator)
+
+    low = problem.budget.latency_milliseconds
+    high = LATENCY_FACTOR * low
+    best = at(high)
+    if best is None:
+        return None
+    while high / low > PRECISION:
+        middle = math.sqrt(low * high)
+        found = at(middle)
+        low, high, best = (middle, high, best) if found is None else (low, middle, found)
+    value = math.ceil(high * 10) / 10
+    return _entry(Dimension.LATENCY, value, best, evaluator, f"A latency budget of {value:g} ms")
 
 
 def _fastest(problem: Problem, evaluator: Evaluator, prepared: Prepared) -> Iterator[float]:
-    most = problem.replica_bounds(prepared.candidate)[1]
+    most = problem.limits.headroom.left_of(problem.replica_bounds(prepared.candidate)[1])
     for size in batch_sizes(problem, prepared):
         if evaluator.stable_replicas(prepared, size) <= most:
-            delay = delays_seconds(problem, evaluator, prepared, size)[0]
+            delay = delays_seconds(problem, evaluator, prepared, size, most)[0]
             choice = Choice(batch_size=size, delay_seconds=delay, replicas=most)
             yield evaluator.size(prepared, choice).sized_at_ms
 
@@ -71,7 +101,7 @@ def _accuracy(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
     values = {value for one in problem.candidates if (value := one.metric(floor.metric)) is not None}
     for value in sorted(values, reverse=True):
         lower = replace(problem.budget, accuracy=AccuracyFloor(metric=floor.metric, minimum=value))
-        option = solve(replace(problem, budget=lower), evaluator).option
+        option = find(replace(problem, budget=lower), evaluator)
         if option is not None:
             return _entry(
                 Dimension.ACCURACY, value, option, evaluator, f"An accuracy floor of {value:.4f} ({floor.metric})"
@@ -88,22 +118,22 @@ def _replicas(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
     candidates = tuple(
         replace(one, hardware=replace(one.hardware, maximum_replicas=None)) for one in problem.candidates
     )
-    limits = Limits(minimum_replicas=problem.limits.minimum_replicas, maximum_replicas=most)
-    option = solve(replace(problem, candidates=candidates, limits=limits), evaluator).option
+    limits = replace(problem.limits, maximum_replicas=most)
+    option = find(replace(problem, candidates=candidates, limits=limits), evaluator)
     if option is None:
         return None
-    count = option.choice.replicas
-    text = f"A maximum of {replicas_text(count)} of {option.prepared.candidate.hardware.name}"
+    count, names = option.replicas, option.hardware
+    text = f"A maximum of {replicas_text(count)} of {names}"
     return _entry(Dimension.REPLICAS, float(count), option, evaluator, text)
 
 
 def _rate(problem: Problem) -> NearestFeasible | None:
-    """The highest rate that the allowed replicas carry, to RATE_PRECISION, by bisection of the logarithm."""
+    """The highest rate that the allowed replicas carry, to PRECISION, by bisection of the logarithm."""
     high, low = problem.workload.rate_per_second, problem.workload.rate_per_second / RATE_FACTOR
     best = _at_rate(problem, low)
     if best is None:
         return None
-    while high / low > RATE_PRECISION:
+    while high / low > PRECISION:
         middle = math.sqrt(low * high)
         found = _at_rate(problem, middle)
         if found is None:
@@ -114,8 +144,8 @@ def _rate(problem: Problem) -> NearestFeasible | None:
     return _entry(Dimension.RATE, value, *best, f"A rate of {value:g} requests/s")
 
 
-def _at_rate(problem: Problem, rate: float) -> tuple[Option, Evaluator] | None:
+def _at_rate(problem: Problem, rate: float) -> tuple[Option | Mix, Evaluator] | None:
     changed = replace(problem, workload=replace(problem.workload, rate_per_second=rate))
     evaluator = changed.evaluator()
-    option = solve(changed, evaluator).option
+    option = find(changed, evaluator)
     return None if option is None else (option, evaluator)

@@ -1,11 +1,13 @@
 """From a simulation's outcome to what is said of it: percentiles, their intervals, the band of errors."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cycleops.planner.model import Workload
 from cycleops.planner.result import Prediction, Term
 from cycleops.planner.simulate import Outcome
 from cycleops.planner.simulation import intervals
@@ -27,6 +29,48 @@ class Sizing:
     largest_batch: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A percentile of the requests of one class (all of them without classes), and what their latency is divided by."""
+
+    traffic: int | None  # the class
+    requests: NDArray[np.bool_] | None
+    percentile: float
+    latency_share: float
+
+    def of(self, values: Array) -> Array:
+        """``values``: of the last requests, in order."""
+        return values if self.requests is None else values[self.requests[-len(values) :]]
+
+    def spare(self, warm_up: int, count: int) -> int:
+        """How many requests after the warm-up may be late without the percentile being so."""
+        every = count - warm_up if self.requests is None else int(self.requests[warm_up:].sum())
+        return every - math.floor(self.percentile / 100 * (every - 1)) - 1
+
+
+def targets_of(workload: Workload, percentile: float, traffic: NDArray[np.int64]) -> tuple[Target, ...]:
+    """What must hold: of each class its own percentile, else the budget's of all requests."""
+    if not workload.classes:
+        return (Target(traffic=None, requests=None, percentile=percentile, latency_share=1.0),)
+    return tuple(
+        Target(traffic=index, requests=traffic == index, percentile=one.percentile, latency_share=one.latency_share)
+        for index, one in enumerate(workload.classes)
+    )
+
+
+def worst(targets: Sequence[Target], total: Array) -> intervals.Estimate:
+    """The target that is nearest to its budget, in seconds of the budget's latency."""
+    estimates = []
+    for target in targets:
+        estimate = intervals.quantile(target.of(total), share=target.percentile / 100)
+        estimates.append(
+            intervals.Estimate(
+                value=estimate.value / target.latency_share, half_width=estimate.half_width / target.latency_share
+            )
+        )
+    return max(estimates, key=lambda one: one.value + one.half_width)
+
+
 def quantile(values: Array, share: float) -> float:
     """0 when there is nothing."""
     return float(intervals.quantiles(values, share)[0])
@@ -37,8 +81,8 @@ def _term(seconds: Array) -> Term:
     return Term(mean_ms=1000 * float(seconds.mean()) if len(seconds) else 0.0, p50_ms=p50, p99_ms=p99)
 
 
-def sizing_of(outcome: Outcome, *, percentile: float) -> Sizing:
-    estimate = intervals.quantile(outcome.total, share=percentile / 100)
+def sizing_of(outcome: Outcome, *, percentile: float, targets: Sequence[Target]) -> Sizing:
+    estimate = worst(targets, outcome.total)
     return Sizing(
         percentile=percentile,
         sized_at_ms=1000 * (estimate.value + estimate.half_width),
@@ -54,12 +98,13 @@ def prediction_of(
     outcome: Outcome,
     *,
     percentile: float,
+    targets: Sequence[Target],
     residual: float,
     load: float,
     hit_ratio: float,
     extrapolated_share: float,
 ) -> Prediction:
-    estimate = intervals.quantile(outcome.total, share=percentile / 100)
+    estimate = worst(targets, outcome.total)
     latency, half_width = 1000 * estimate.value, 1000 * estimate.half_width
     total, compute = _term(outcome.total), _term(outcome.compute)
     band = math.hypot(half_width, residual * min(compute.p99_ms, latency), HISTOGRAM_ERROR * latency)

@@ -1,16 +1,57 @@
 """The door of the planner: one call, one result."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from cycleops.planner import explain, frontier
-from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.floor import baseline_value
+from cycleops.planner.memory import Memory
+from cycleops.planner.mix import look, of_mix
 from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
 from cycleops.planner.nearest import nearest_feasible
 from cycleops.planner.option import make_plan
 from cycleops.planner.prepare import Problem
 from cycleops.planner.result import Obstacle, Plan, PlanResult, Rejected, RejectReason
 from cycleops.planner.search import Solution, solve
+
+
+class Planner:
+    """Plans, and remembers of one question what the next one can use: planning again for another rate is quick.
+
+    The answers are those of :func:`plan`. Not for several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._memory = Memory()
+
+    def plan(
+        self,
+        *,
+        workload: Workload,
+        budget: Budget,
+        candidates: Iterable[Candidate],
+        limits: Limits,
+        algorithm: Algorithm = Algorithm.LEAST_CONNECTIONS,
+        seed: int = 0,
+        pinned: Pinned | None = None,
+        settings: Settings | None = None,
+    ) -> PlanResult:
+        """As :func:`plan`."""
+        return _answer(
+            Problem(
+                workload=workload,
+                budget=budget,
+                candidates=tuple(candidates),
+                limits=limits,
+                algorithm=algorithm,
+                seed=seed,
+                pinned=pinned or Pinned(),
+                settings=settings or Settings(),
+                memory=self._memory,
+            )
+        )
 
 
 def plan(
@@ -30,27 +71,34 @@ def plan(
     import of numba): call it in a thread from an event loop. The simulation lets other threads run. Raises ValueError
     when two candidates have the same variant and hardware.
     """
-    problem = Problem(
+    return Planner().plan(
         workload=workload,
         budget=budget,
-        candidates=tuple(candidates),
+        candidates=candidates,
         limits=limits,
         algorithm=algorithm,
         seed=seed,
-        pinned=pinned or Pinned(),
-        settings=settings or Settings(),
+        pinned=pinned,
+        settings=settings,
     )
+
+
+def _answer(problem: Problem) -> PlanResult:
     evaluator = problem.evaluator()
     solution = solve(problem, evaluator)
-    if solution.option is not None:
-        option = solution.option
-        chosen = option.plan(evaluator)
-        longest = option.prepared.times.lengths[-1]
+    looked = look(problem, evaluator, solution)
+    best = looked.mix or solution.option
+    if best is not None:
+        chosen = best.plan(evaluator)
         sentences = [
             *explain.of_plan(problem, chosen),
-            *explain.of_range(problem, longest),
+            *of_mix(looked, solution.option),
+            *explain.of_range(problem, best.longest_measured),
             *explain.of_evidence(problem.candidates),
         ]
+        if looked.mix is not None and solution.option is not None:
+            lost = explain.beaten_by_mix(solution.option, looked.mix.cost_per_hour)
+            solution = replace(solution, rejected=(*solution.rejected, lost))
         return _result(problem, evaluator, solution, chosen, None, sentences)
     return _infeasible(problem, evaluator, solution)
 

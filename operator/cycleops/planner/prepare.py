@@ -1,19 +1,24 @@
 """From candidates to those that may be simulated: pinned, measured, in range, accurate enough. Each loss is told."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from cycleops.planner.evaluate import Evaluator, Prepared
+from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.floor import judge
+from cycleops.planner.memory import Memory
 from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
 from cycleops.planner.result import Rejected, RejectReason
-from cycleops.planner.service_time import IncompleteProfileError, ServiceTimes, remembered_service_times
+from cycleops.planner.service_time import IncompleteProfileError, ServiceTimes
 from cycleops.planner.traffic import length_quantile
+
+# A delay fills batches. Below this busy share there is little to gain by that, and each request would wait longer.
+DELAY_PAYS_FROM = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Everything a plan depends on; with the seed, all of it."""
+    """Everything a plan depends on; with the seed, all of it. ``memory`` only makes it quicker."""
 
     workload: Workload
     budget: Budget
@@ -23,6 +28,7 @@ class Problem:
     seed: int
     pinned: Pinned
     settings: Settings
+    memory: Memory = field(default_factory=Memory, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         keys = [(candidate.profile.variant, candidate.hardware.name) for candidate in self.candidates]
@@ -36,6 +42,7 @@ class Problem:
             algorithm=self.algorithm,
             settings=self.settings,
             seed=self.seed,
+            memory=self.memory,
         )
 
     def replica_bounds(self, candidate: Candidate) -> tuple[int, int]:
@@ -75,7 +82,7 @@ def _prepared(problem: Problem, candidate: Candidate) -> Prepared | Rejected:
         if wanted not in (None, own):
             return rejection(candidate, None, RejectReason.NOT_PINNED, f"{wanted} is pinned, not {own}")
     try:
-        times = remembered_service_times(candidate.profile)
+        times = problem.memory.times(candidate.profile)
     except IncompleteProfileError as error:
         message = f"the profile of {candidate.label} can't be planned from: {error}"
         return rejection(candidate, None, RejectReason.NO_ROWS, message)
@@ -106,8 +113,10 @@ def batch_sizes(problem: Problem, prepared: Prepared) -> Sequence[int]:
     return prepared.times.batch_sizes if problem.pinned.batch_size is None else (problem.pinned.batch_size,)
 
 
-def delays_seconds(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int) -> Sequence[float]:
-    """0 first: a delay costs latency at light load, and pays only where it is needed to fill batches.
+def delays_seconds(
+    problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int
+) -> Sequence[float]:
+    """0 first: a delay costs latency at light load, and is tried only where it is needed to fill batches.
 
     The other does not depend on the budget, so that a tighter budget can't find what a looser one does not.
     """
@@ -115,5 +124,8 @@ def delays_seconds(problem: Problem, evaluator: Evaluator, prepared: Prepared, b
         return (problem.pinned.delay_milliseconds / 1000,)
     share = problem.settings.delay_share
     if batch_size == 1 or share == 0:
+        return (0.0,)
+    choice = Choice(batch_size=batch_size, delay_seconds=0.0, replicas=replicas)
+    if evaluator.busy_alone([(prepared, choice)]) < DELAY_PAYS_FROM:
         return (0.0,)
     return (0.0, round(share * evaluator.single_seconds(prepared), 4))

@@ -84,7 +84,26 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanGroup:
+    """Replicas of one class."""
+
+    hardware: str
+    batch_size: int
+    delay_milliseconds: float
+    replicas: int
+    cost_per_hour: float
+
+    @property
+    def label(self) -> str:
+        return f"{self.hardware}, batch {self.batch_size} x {self.replicas}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
+    """``groups``: one for each class of hardware; of several, a mix, the fields before it name all classes, the largest
+    batch and delay, all replicas, what they cost together, and the lowest accuracy.
+    """
+
     variant: str
     hardware: str
     batch_size: int
@@ -92,11 +111,12 @@ class Plan:
     replicas: int
     cost_per_hour: float
     accuracy: float | None
+    groups: tuple[PlanGroup, ...]
     predicted: Prediction
 
     @property
     def label(self) -> str:
-        return f"{self.variant} on {self.hardware}, batch {self.batch_size} x {self.replicas}"
+        return f"{self.variant} on {' + '.join(group.label for group in self.groups)}"
 
 
 @dataclass(frozen=True, kw_only=True)

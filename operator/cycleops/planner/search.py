@@ -4,17 +4,17 @@ A bound starts the count of replicas, the simulation at the budget's percentile 
 then latency. Nothing is ever sized by a mean. What the bound alone rules out is told with the bound's numbers.
 """
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cycleops.planner import explain
-from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.option import Option, cost_of
 from cycleops.planner.prepare import Problem, batch_sizes, delays_seconds, prepare, rejection
 from cycleops.planner.result import Rejected, RejectReason
 
-# A delay fills batches. Below this busy share there is little to gain by that, and each request would wait longer.
-DELAY_PAYS_FROM = 0.5
 # Candidates on the frontier that are simulated for it alone, those that the search looked at included.
 SHOWN_VARIANTS = 12
 
@@ -75,31 +75,64 @@ def _size_all(
     pairs = [(one, size) for one in runnable for size in batch_sizes(problem, one)]
     starts = {(one.key, size): first_replicas(problem, evaluator, one, size) for one, size in pairs}
     pairs.sort(key=lambda pair: _hope(pair[0], pair[1], starts[pair[0].key, pair[1]]))
-    options: list[Option] = []
-    rejected: list[Rejected] = []
+    best, failed = _first_that_holds(problem, evaluator, pairs, starts)
+    options, rejected = [] if best is None else [best], []
     for one, size in pairs:
-        best = min(options, key=lambda option: option.rank, default=None)
-        found = _size(problem, evaluator, one, size, starts[one.key, size], best)
+        if best is not None and best.prepared is one and best.choice.batch_size == size:
+            continue
+        failed_at = failed.get((one.key, size), starts[one.key, size] - 1)
+        found = _size(problem, evaluator, one, size, starts[one.key, size], failed_at, best)
         if isinstance(found, Option):
             options.append(found)
+            best = min(best or found, found, key=lambda option: option.rank)
         else:
             rejected.append(found)
-    best = min(options, key=lambda option: option.rank, default=None)
+    options.sort(key=lambda option: option.rank)
     if best is not None:
-        _show_faster(evaluator, pairs, starts, best)
+        _show_faster(problem, evaluator, pairs, starts, best)
     return options, rejected
 
 
+def _first_that_holds(
+    problem: Problem, evaluator: Evaluator, pairs: Sequence[tuple[Prepared, int]], starts: Mapping[Place, int]
+) -> tuple[Option | None, dict[Place, int]]:
+    """Always the cheapest that is left, with more replicas each time that it fails, in steps that double.
+
+    Nothing dear is simulated before a cheap plan is known. Also the most replicas at which each was seen to fail.
+    """
+    failed: dict[Place, int] = {}
+    queue = [(*_hope(one, size, starts[one.key, size]), starts[one.key, size], 1, one) for one, size in pairs]
+    queue = [item for item in queue if item[4] <= problem.replica_bounds(item[6].candidate)[1]]
+    heapq.heapify(queue)
+    while queue:
+        _, _, key, size, replicas, step, one = heapq.heappop(queue)
+        option = _hold(problem, evaluator, one, size, replicas)
+        before = failed.get((key, size), starts[key, size] - 1)
+        if option is not None:
+            return _fewest(problem, evaluator, option, before), failed
+        failed[key, size] = replicas
+        most = problem.replica_bounds(one.candidate)[1]
+        if replicas < most:
+            more = min(replicas + step, most)
+            heapq.heappush(queue, (*_hope(one, size, more), more, 2 * step, one))
+    return None, failed
+
+
 def _show_faster(
-    evaluator: Evaluator, pairs: Sequence[tuple[Prepared, int]], starts: Mapping[Place, int], best: Option
+    problem: Problem,
+    evaluator: Evaluator,
+    pairs: Sequence[tuple[Prepared, int]],
+    starts: Mapping[Place, int],
+    best: Option,
 ) -> None:
     """For the frontier: what costs as much as the plan and is less accurate was passed over, but may be faster."""
     seen = {key for key, _ in evaluator.evaluations}
     for one, size in pairs:
         replicas = starts[one.key, size]
         if len(seen) < SHOWN_VARIANTS and one.key not in seen and cost_of(one, replicas) == best.cost_per_hour:
-            evaluator.size(one, Choice(batch_size=size, delay_seconds=0.0, replicas=replicas))
-            seen.add(one.key)
+            choice = Choice(batch_size=size, delay_seconds=0.0, replicas=replicas)
+            if evaluator.within(one, choice, latency_milliseconds=problem.budget.latency_milliseconds) is not None:
+                seen.add(one.key)
 
 
 def _hope(prepared: Prepared, batch_size: int, replicas: int) -> tuple[float, float, tuple[str, str], int]:
@@ -110,42 +143,53 @@ def _hope(prepared: Prepared, batch_size: int, replicas: int) -> tuple[float, fl
 def first_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int) -> int:
     """Fewest replicas that the rate and the bound on the wait leave open; beyond the most allowed, the rate's own."""
     fewest, most = problem.replica_bounds(prepared.candidate)
-    replicas = max(fewest, evaluator.stable_replicas(prepared, batch_size))
-    while replicas <= most:
-        wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=replicas)
+    needed = evaluator.stable_replicas(prepared, batch_size)
+    while needed <= most:
+        wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=needed)
         if wait <= problem.budget.latency_milliseconds:
             break
+        needed += 1
+    replicas = max(fewest, needed)
+    while problem.limits.headroom.left_of(replicas) < needed:
         replicas += 1
     return replicas
 
 
 def _size(
-    problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, start: int, rival: Option | None
+    problem: Problem,
+    evaluator: Evaluator,
+    prepared: Prepared,
+    batch_size: int,
+    start: int,
+    failed: int,
+    rival: Option | None,
 ) -> Option | Rejected:
-    """``rival``: what it must be better than.
+    """``start``: the bound's fewest. ``failed``: with so many it does not hold. ``rival``: what it must be better than.
 
-    More replicas never make T longer, so when the most fail, all do; else the fewest are found by steps that double,
-    then halve.
+    More replicas never make T longer, so when the most that it may have fail, all do.
     """
     most = problem.replica_bounds(prepared.candidate)[1]
     if start > most:
         return explain.above_capacity(problem, evaluator, prepared, batch_size, most)
-    top = _affordable(prepared, rival, most)
-    if rival is not None and start > top:
-        return explain.too_dear(evaluator, prepared, batch_size, start, rival)
-    best = _hold(problem, evaluator, prepared, batch_size, start)
-    if best is not None or start == top:
-        failed = start
-    else:
-        failed, best = start, _hold(problem, evaluator, prepared, batch_size, top)
-    if best is None:
-        if rival is not None and top < most:
-            return explain.too_dear(evaluator, prepared, batch_size, top + 1, rival)
+    if failed == most:
         return explain.out_of_replicas(problem, evaluator, prepared, batch_size, most)
-    step = 1
+    top = _affordable(prepared, rival, most)
+    if rival is not None and failed >= top:
+        return explain.too_dear(evaluator, prepared, batch_size, failed + 1, rival)
+    best = _hold(problem, evaluator, prepared, batch_size, top)
+    if best is not None:
+        return _fewest(problem, evaluator, best, failed)
+    if rival is not None and top < most:
+        return explain.too_dear(evaluator, prepared, batch_size, top + 1, rival)
+    return explain.out_of_replicas(problem, evaluator, prepared, batch_size, most)
+
+
+def _fewest(problem: Problem, evaluator: Evaluator, best: Option, failed: int) -> Option:
+    """Between what failed and what holds, by steps from below that double, then halve."""
+    step, one, size = 1, best.prepared, best.choice.batch_size
     while best.choice.replicas - failed > 1:
         replicas = min(failed + step, (failed + best.choice.replicas) // 2)
-        found = _hold(problem, evaluator, prepared, batch_size, replicas)
+        found = _hold(problem, evaluator, one, size, replicas)
         best, failed, step = (best, replicas, 2 * step) if found is None else (found, failed, step)
     return best
 
@@ -165,14 +209,16 @@ def _affordable(prepared: Prepared, rival: Option | None, most: int) -> int:
 
 
 def _hold(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int) -> Option | None:
-    """The option with the first delay that holds the budget at this number of replicas."""
-    for delay in delays_seconds(problem, evaluator, prepared, batch_size):
-        choice = Choice(batch_size=batch_size, delay_seconds=delay, replicas=replicas)
-        if evaluator.hopeless(prepared, choice, latency_milliseconds=problem.budget.latency_milliseconds):
-            continue  # with a delay it may still hold: longer batches carry more
-        sizing = evaluator.size(prepared, choice)
-        if sizing.sized_at_ms <= problem.budget.latency_milliseconds:
-            return Option(prepared=prepared, choice=choice, sizing=sizing)
-        if sizing.utilization < DELAY_PAYS_FROM:
-            break
+    """The option with the first delay that holds the budget at this number of replicas, and with what a loss leaves."""
+    left, latency = problem.limits.headroom.left_of(replicas), problem.budget.latency_milliseconds
+    for delay in delays_seconds(problem, evaluator, prepared, batch_size, left) if left else ():
+        choices = [
+            Choice(batch_size=batch_size, delay_seconds=delay, replicas=count)
+            for count in dict.fromkeys((left, replicas))
+        ]
+        found = [evaluator.within(prepared, choices[0], latency_milliseconds=latency)]
+        if found[0] is not None:
+            found += [evaluator.within(prepared, choice, latency_milliseconds=latency) for choice in choices[1:]]
+        if found[-1] is not None:
+            return Option(prepared=prepared, choice=choices[-1], sizing=found[-1])
     return None

@@ -9,7 +9,6 @@ to never fall when length or batch grows, since a fall is noise. Below the short
 above the longest, the law goes on (or the last slope), and the search refuses workloads in which that would matter.
 """
 
-import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -151,18 +150,6 @@ def service_times(profile: Profile) -> ServiceTimes:
     sizes_axis, lengths_axis = np.array(sizes, dtype=float), np.array(lengths, dtype=float)
     residual = _residual(bare._over_law_mean[..., 0], sizes_axis, lengths_axis)
     return replace(bare, residual=residual)
-
-
-_REMEMBERED: dict[int, ServiceTimes] = {}
-
-
-def remembered_service_times(profile: Profile) -> ServiceTimes:
-    """As :func:`service_times`, once in the life of a profile (which never changes): planning again is then quick."""
-    known = _REMEMBERED.get(id(profile))
-    if known is None:
-        known = _REMEMBERED[id(profile)] = service_times(profile)
-        weakref.finalize(profile, _REMEMBERED.pop, id(profile), None)
-    return known
 
 
 def _law(profile: Profile, means: Array, sizes: Sequence[int], lengths: Sequence[int]) -> ComputeLaw | None:

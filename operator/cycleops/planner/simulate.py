@@ -5,9 +5,8 @@ Half of the overhead lies before the queue and half after the answer. A cache hi
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from cycleops.planner.model import Algorithm
 from cycleops.planner.simulation import fleet
 from cycleops.planner.simulation.queues import Served
-from cycleops.planner.simulation.rules import Requests, Rules, Table
+from cycleops.planner.simulation.rules import Machines, Patience, Requests, Rules, Table, joined, machines
 from cycleops.planner.traffic import Draws
 
 Array = NDArray[np.float64]
@@ -60,23 +59,71 @@ class Path:
     pre: Array
     post: Array
     hit_time: Array
+    before: Array  # until it is at the queue, or answered by the cache
+    after: Array  # from the end of compute to the answer
+    beside: Array  # CPU time of pre and post
 
     @classmethod
     def of(cls, *, draws: Draws, station: Station, hit_ratio: float) -> "Path":
+        hit = draws.cache_luck < hit_ratio
+        overhead = station.overhead[draws.overhead] + station.balancer_overhead_seconds
+        pre, post = station.pre[draws.bucket, draws.pre], station.post[draws.post]
+        hit_time = station.cache_hit[draws.cache_hit] + station.balancer_overhead_seconds
         return cls(
-            hit=draws.cache_luck < hit_ratio,
-            overhead=station.overhead[draws.overhead] + station.balancer_overhead_seconds,
-            pre=station.pre[draws.bucket, draws.pre],
-            post=station.post[draws.post],
-            hit_time=station.cache_hit[draws.cache_hit] + station.balancer_overhead_seconds,
+            hit=hit,
+            overhead=overhead,
+            pre=pre,
+            post=post,
+            hit_time=hit_time,
+            before=np.where(hit, hit_time, overhead / 2 + pre),
+            after=np.where(hit, 0.0, post + overhead / 2),
+            beside=pre + post,
         )
+
+    @classmethod
+    def chosen(cls, paths: Sequence["Path"], kind: NDArray[np.int64]) -> "Path":
+        """Of each request that of the group which it was given to."""
+        which = np.arange(len(kind))
+
+        def of(name: str) -> Array:
+            values: Array = np.stack([getattr(path, name) for path in paths])[kind, which]
+            return values
+
+        names = (one.name for one in fields(cls) if one.name != "hit")
+        return cls(hit=paths[0].hit, **{name: of(name) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Replicas of one kind in a fleet; all groups of a fleet share the buckets of one traffic.Draws."""
+
+    station: Station
+    replicas: int
+    maximum_batch: int
+    delay_seconds: float
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(
+            maximum_batch=self.maximum_batch,
+            delay_seconds=float(self.delay_seconds) if self.maximum_batch > 1 else 0.0,
+            quota_seconds=float(self.station.quota_seconds),
+            threads=float(self.station.threads),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balancing:
+    algorithm: Algorithm
+    dispatchers: int
+    hash_load_percent: int = 150
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """Seconds per request after the warm-up: T of all requests, terms of those that the cache did not answer.
 
-    ``settled``, as ``total``: whose batch had started when the last request came. More requests would change no such T.
+    ``shares``: of the requests, those that each group got.
     """
 
     total: Array
@@ -89,7 +136,14 @@ class Outcome:
     mean_batch: float
     largest_batch: int
     warm_up: int
-    settled: NDArray[np.bool_]
+    shares: tuple[float, ...] = (1.0,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenUp:
+    """A simulation that was not run to its end: so many late answers are too many, whatever comes later."""
+
+    largest_batch: int
 
 
 def simulate(
@@ -105,25 +159,50 @@ def simulate(
 
     ``warm_up``: requests that are left out in front; WARM_UP_SHARE of them when it is not given.
     """
-    path = Path.of(draws=draws, station=station, hit_ratio=hit_ratio)
-    arrival = np.cumsum(draws.gaps) / rate_per_second
-    miss = ~path.hit
-    ready = arrival + np.where(miss, path.overhead / 2 + path.pre, path.hit_time)
-    requests = Requests(
-        arrival=arrival,
-        ready=ready,
-        after=np.where(miss, path.post + path.overhead / 2, 0.0),
-        queued=miss,
-        tokens=draws.tokens,
-        level=draws.compute,
-        beside_seconds=path.pre + path.post,
-        dispatcher=draws.dispatcher % shape.dispatchers,
-        spread=draws.spread,
+    group = Group(
+        station=station,
+        replicas=shape.replicas,
+        maximum_batch=shape.maximum_batch,
+        delay_seconds=shape.delay_seconds,
     )
-    served = _served(requests, station, shape)
+    outcome = simulate_fleet(
+        draws=draws,
+        groups=[group],
+        paths=[Path.of(draws=draws, station=station, hit_ratio=hit_ratio)],
+        balancing=Balancing(
+            algorithm=shape.algorithm, dispatchers=shape.dispatchers, hash_load_percent=shape.hash_load_percent
+        ),
+        arrival=np.cumsum(draws.gaps) / rate_per_second,
+        warm_up=warm_up,
+    )
+    assert isinstance(outcome, Outcome)  # without patience it runs to its end
+    return outcome
+
+
+def simulate_fleet(
+    *,
+    draws: Draws,
+    groups: Sequence[Group],
+    paths: Sequence[Path],
+    balancing: Balancing,
+    arrival: Array,
+    warm_up: int | None = None,
+    patience: Patience | None = None,
+) -> Outcome | GivenUp:
+    """Replicas of several kinds behind the same balancers. ``paths``: of each group, with one hit ratio for all."""
+    requests = _requests(draws, paths, balancing, arrival)
+    table, bases = joined([group.station.compute for group in groups])
+    fleet_of = machines([(group.rules, group.replicas) for group in groups], bases)
+    served = _served(requests, table, fleet_of, balancing, patience)
+    if served.given_up:
+        return GivenUp(largest_batch=served.largest_batch)
+    warm = math.ceil(WARM_UP_SHARE * draws.count) if warm_up is None else warm_up
+    kind = fleet_of.kind[served.chosen]
+    path = paths[0] if len(paths) == 1 else Path.chosen(paths, kind)
+    miss = ~path.hit
+    ready = requests.ready[0] if len(paths) == 1 else requests.ready[kind, np.arange(draws.count)]
     queue = served.start - ready
     total = np.where(miss, path.overhead + path.pre + queue + served.compute + path.post, path.hit_time)
-    warm = math.ceil(WARM_UP_SHARE * draws.count) if warm_up is None else warm_up
     keep = np.flatnonzero(miss[warm:]) + warm
     return Outcome(
         total=total[warm:],
@@ -132,28 +211,36 @@ def simulate(
         compute=served.compute[keep],
         post=path.post[keep],
         overhead=path.overhead[keep],
-        utilization=served.busy_seconds / (shape.replicas * float(arrival[-1])),
+        utilization=served.busy_seconds / (len(fleet_of.kind) * float(arrival[-1])),
         mean_batch=float(miss.sum()) / max(served.batches, 1),
         largest_batch=served.largest_batch,
         warm_up=warm,
-        settled=(path.hit | (served.start <= arrival[-1]))[warm:],
+        shares=tuple((np.bincount(kind, minlength=len(groups)) / draws.count).tolist()),
     )
 
 
-def _served(requests: Requests, station: Station, shape: Shape) -> Served:
-    rules = Rules(
-        maximum_batch=shape.maximum_batch,
-        delay_seconds=float(shape.delay_seconds),
-        quota_seconds=float(station.quota_seconds),
-        threads=float(station.threads),
+def _requests(draws: Draws, paths: Sequence[Path], balancing: Balancing, arrival: Array) -> Requests:
+    def each(rows: list[Array]) -> Array:
+        return rows[0][None] if len(rows) == 1 else np.stack(rows)
+
+    return Requests(
+        arrival=arrival,
+        ready=each([arrival + path.before for path in paths]),
+        after=each([path.after for path in paths]),
+        queued=~paths[0].hit,
+        tokens=draws.tokens,
+        level=draws.compute,
+        beside_seconds=each([path.beside for path in paths]),
+        dispatcher=draws.dispatcher % balancing.dispatchers,
+        spread=draws.spread,
     )
-    spread: Callable[..., Served]
-    if shape.replicas == 1 or shape.algorithm is Algorithm.ROUND_ROBIN:
-        spread = fleet.round_robin
-    elif shape.algorithm is Algorithm.LEAST_CONNECTIONS:
-        spread = fleet.least_connections
-    else:
-        spread = partial(fleet.consistent_hash, load_percent=shape.hash_load_percent)
-    return spread(
-        requests=requests, table=station.compute, rules=rules, replicas=shape.replicas, dispatchers=shape.dispatchers
-    )
+
+
+def _served(
+    requests: Requests, table: Table, replicas: Machines, balancing: Balancing, patience: Patience | None
+) -> Served:
+    if len(replicas.kind) == 1 or balancing.algorithm is Algorithm.ROUND_ROBIN:
+        return fleet.in_turn(requests, table, replicas, balancing.dispatchers, patience)
+    bounded = balancing.algorithm is Algorithm.CONSISTENT_HASH
+    percent = balancing.hash_load_percent if bounded else 0
+    return fleet.together(requests, table, replicas, balancing.dispatchers, percent, patience)

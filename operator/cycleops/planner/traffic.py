@@ -5,7 +5,7 @@ candidates is theirs and not the dice's, and so that a plan depends on nothing b
 """
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -37,23 +37,28 @@ class Draws:
     post: Indices
     overhead: Indices
     cache_hit: Indices
+    traffic: Indices  # the class of each request; 0 without classes
 
     @property
     def count(self) -> int:
         return len(self.gaps)
 
-    def first(self, count: int) -> "Draws":
-        """Only so many requests."""
-        whole = ("bucket_lengths", "bucket_of")
-        names = [one.name for one in fields(self) if one.name not in whole]
-        return replace(self, **{name: getattr(self, name)[:count] for name in names})
+    def batch_shares(self, batch_size: int) -> Array:
+        """Of the buckets, by the mean length of full batches of requests as they come."""
+        count = self.count // batch_size * batch_size
+        tokens = self.tokens[:count].reshape(-1, batch_size).sum(axis=1) // batch_size
+        counts = np.bincount(self.bucket_of[tokens], minlength=len(self.bucket_lengths))
+        shares: Array = counts / counts.sum()
+        return shares
 
 
 def draw(*, workload: Workload, requests: int, dispatchers: int, seed: int) -> Draws:
     """Each kind of number has its own stream, so that changing one input leaves the others' numbers as they are."""
-    streams = iter(np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(10))
+    *first, last = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(11))
+    streams = iter(first)
     gaps = _gaps(next(streams), requests, workload)
-    lengths = _lengths(next(streams), requests, workload)
+    traffic = _traffic(last, requests, workload)
+    lengths = _lengths(next(streams), requests, workload, traffic)
     bucket_of, bucket_lengths = _buckets(lengths)
     cache_luck = next(streams).random(requests)
     dispatcher = next(streams).integers(0, dispatchers, requests)
@@ -73,6 +78,7 @@ def draw(*, workload: Workload, requests: int, dispatchers: int, seed: int) -> D
         post=levels[2],
         overhead=levels[3],
         cache_hit=levels[4],
+        traffic=traffic,
     )
 
 
@@ -91,15 +97,28 @@ def _gaps(stream: np.random.Generator, requests: int, workload: Workload) -> Arr
     return gamma_gaps(stream=stream, count=requests, cv2=workload.burstiness_cv2)
 
 
-def _sigma(workload: Workload) -> float:
-    return math.log(workload.input_tokens_p99 / workload.input_tokens_p50) / NormalDist().inv_cdf(0.99)
+def _traffic(stream: np.random.Generator, requests: int, workload: Workload) -> Indices:
+    if not workload.classes:
+        return np.zeros(requests, dtype=np.int64)
+    edges = np.cumsum([one.rate_share for one in workload.classes])
+    classes: Indices = np.searchsorted(edges / edges[-1], stream.random(requests), side="right")
+    return classes
 
 
-def _lengths(stream: np.random.Generator, requests: int, workload: Workload) -> Indices:
+def _lengths(stream: np.random.Generator, requests: int, workload: Workload, traffic: Indices) -> Indices:
+    """Lognormal, of the workload or of each request's class."""
     normal = stream.standard_normal(requests)
-    lengths = np.rint(workload.input_tokens_p50 * np.exp(_sigma(workload) * normal))
-    whole: Indices = np.maximum(lengths, 1).astype(np.int64)
+    p50, sigma = (np.array(values)[traffic] for values in zip(*_lognormals(workload), strict=True))
+    whole: Indices = np.maximum(np.rint(p50 * np.exp(sigma * normal)), 1).astype(np.int64)
     return whole
+
+
+def _lognormals(workload: Workload) -> list[tuple[float, float]]:
+    """Median and sigma, of each class if there are any."""
+    return [
+        (one.input_tokens_p50, math.log(one.input_tokens_p99 / one.input_tokens_p50) / NormalDist().inv_cdf(0.99))
+        for one in workload.classes or (workload,)
+    ]
 
 
 def _buckets(lengths: Indices) -> tuple[Indices, Array]:
@@ -113,5 +132,6 @@ def _buckets(lengths: Indices) -> tuple[Indices, Array]:
 
 
 def length_quantile(workload: Workload, percentile: float) -> float:
-    """Tokens that this share (in percent) of the inputs does not exceed."""
-    return workload.input_tokens_p50 * math.exp(_sigma(workload) * NormalDist().inv_cdf(percentile / 100))
+    """Tokens that this share (in percent) of the inputs does not exceed; of the longest class."""
+    level = NormalDist().inv_cdf(percentile / 100)
+    return max(p50 * math.exp(sigma * level) for p50, sigma in _lognormals(workload))

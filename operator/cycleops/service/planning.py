@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.planner.adaptation import Attainment
+from cycleops.planner.planning import Planner
 from cycleops.service.corrections import Corrections
 from cycleops.service.evidence import Evidence
 from cycleops.service.observation import Outcome, Served
@@ -26,6 +27,7 @@ class Planning:
     def __init__(self) -> None:
         self._answers: dict[tuple[str, bool], tuple[str, asyncio.Task[Outcome]]] = {}
         self._tables: dict[str, tuple[str, asyncio.Task[Attainment | None]]] = {}
+        self._planner = Planner()
         self._one_at_a_time = asyncio.Semaphore(1)  # planning is computation: more at once would only be slower
 
     async def outcome(
@@ -101,6 +103,7 @@ class Planning:
                 classes=classes,
                 requests_per_second=requests_per_second,
                 corrections=corrections,
+                planner=self._planner,
             )
         return outcome_of(result, spec=spec, evidence=evidence, requests_per_second=requests_per_second)
 

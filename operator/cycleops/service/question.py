@@ -9,7 +9,7 @@ from cycleops.api.hashes import hardware_class_hash
 from cycleops.planner import model
 from cycleops.planner.adaptation import Attainment, tabulate
 from cycleops.planner.adaptation.slower import slower
-from cycleops.planner.planning import plan
+from cycleops.planner.planning import Planner
 from cycleops.planner.result import PlanResult
 from cycleops.planner.service_time import remembered_service_times
 from cycleops.service.corrections import Corrections
@@ -25,13 +25,15 @@ def ask(
     classes: Mapping[str, HardwareClassSpec],
     requests_per_second: float,
     corrections: Corrections,
+    planner: Planner | None = None,
 ) -> PlanResult:
+    """``planner``: one that has planned for this service before is quicker."""
     workload = replace(
         _workload(spec, evidence, requests_per_second),
         cache_hit_ratio=corrections.hit_ratio,
         cache_hit_ratio_lower=corrections.hit_ratio_lower,
     )
-    result = plan(
+    result = (planner or Planner()).plan(
         workload=workload,
         budget=_budget(spec.budget),
         candidates=_candidates(evidence, classes, corrections),

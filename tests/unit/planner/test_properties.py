@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cycleops.planner import AccuracyFloor, Budget, Candidate, Limits, Settings, Workload
-from cycleops.planner.evaluate import Choice, Prepared
+from cycleops.planner import AccuracyFloor, Budget, Candidate, Limits, Planner, Settings, Workload, to_dict
+from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.model import Algorithm, Pinned
 from cycleops.planner.option import Option
 from cycleops.planner.prepare import Problem
@@ -110,6 +110,29 @@ def test_one_candidate_more_never_makes_it_worse(problem: Problem, other: Candid
     if before is not None:
         assert after is not None
         assert after.rank <= before.rank
+
+
+@few
+@given(problems(), st.lists(st.tuples(rates, latencies), min_size=1, max_size=3))
+def test_planning_again_is_planning_from_nothing(problem: Problem, before: list[tuple[float, float]]) -> None:
+    """Whatever was asked before: the same plan, reasons and numbers."""
+
+    def asked(planner: Planner, rate: float, milliseconds: float) -> dict[str, object]:
+        return to_dict(
+            planner.plan(
+                workload=replace(problem.workload, rate_per_second=rate),
+                budget=replace(problem.budget, latency_milliseconds=milliseconds),
+                candidates=problem.candidates,
+                limits=problem.limits,
+                algorithm=problem.algorithm,
+                settings=problem.settings,
+            )
+        )
+
+    planner, here = Planner(), (problem.workload.rate_per_second, problem.budget.latency_milliseconds)
+    for rate, milliseconds in before:
+        asked(planner, rate, milliseconds)
+    assert asked(planner, *here) == asked(Planner(), *here)
 
 
 @few

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from cycleops.planner import Budget, Candidate, HardwareOption, Limits, Pinned, Workload, plan
-from cycleops.planner.evaluate import Choice, Prepared
+from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.model import Algorithm, Bursts, Recorded, Settings
 from cycleops.planner.prepare import Problem
 from cycleops.planner.queueing import percentile_of_misses
 from cycleops.planner.service_time import LEVELS, service_times
+from cycleops.planner.simulate import GivenUp, Outcome
 from cycleops.planner.simulation import fleet_kernel, kernels
 from cycleops.planner.simulation.arrivals import burst_gaps, gamma_gaps, recorded_gaps
 from cycleops.service.haproxy import BOUNDED_LOAD_PERCENT
@@ -129,33 +130,73 @@ def test_replicas_are_counted_with_the_bound_and_the_prediction_is_of_what_was_m
 
 
 def test_shortcuts_of_the_search_change_no_answer() -> None:
-    """What is called hopeless is above the budget when simulated to the end; a batch never reached changes nothing."""
+    """What is given up is above the budget when simulated to the end; a batch never reached changes nothing."""
     here = problem(workload=replace(WORKLOAD, rate_per_second=260), budget=replace(BUDGET, latency_milliseconds=40))
     one = prepared(here.candidates[0])
-    hopeless = 0
+    given_up = 0
     for size in (2, 4, 8, 16):
         for replicas in (1, 2, 3):
             choice = Choice(batch_size=size, delay_seconds=0.0, replicas=replicas)
-            alone = here.evaluator().size(one, choice)
-            if here.evaluator().hopeless(one, choice, latency_milliseconds=40):
-                hopeless += 1
-                assert alone.p99_ms > 40
+            alone, quick = here.evaluator().size(one, choice), here.evaluator()
+            found = quick.within(one, choice, latency_milliseconds=40)
+            assert found == (alone if alone.sized_at_ms <= 40 else None)
+            if not quick.evaluations:
+                given_up += 1
+                assert quick.within(one, choice, latency_milliseconds=39) is None
+                assert quick.size(one, choice) == alone
             after_smaller = here.evaluator()
             for smaller in (2, 4, 8):
                 after_smaller.size(one, replace(choice, batch_size=smaller))
             assert after_smaller.size(one, choice).sized_at_ms == alone.sized_at_ms
-    assert hopeless > 0
+    assert given_up > 0
 
 
-def test_more_requests_change_nothing_for_those_that_were_settled() -> None:
-    here = problem(workload=replace(WORKLOAD, rate_per_second=300))
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_patience_is_over_exactly_when_too_many_are_late(algorithm: Algorithm) -> None:
+    here = problem(workload=replace(WORKLOAD, rate_per_second=250), algorithm=algorithm)
     evaluator, one = here.evaluator(), prepared(here.candidates[0])
     for delay in (0.0, 0.02):
         choice = Choice(batch_size=4, delay_seconds=delay, replicas=2)
-        whole = evaluator._simulate(one, choice, 0.2, evaluator.draws)
-        first = evaluator._simulate(one, choice, 0.2, evaluator.draws.first(1_000))
-        assert 0.9 < first.settled.mean() < 1
-        np.testing.assert_array_equal(first.total[first.settled], whole.total[: len(first.total)][first.settled])
+        fleet = evaluator.groups([(one, choice)])
+        whole = evaluator.simulated(fleet)
+        assert isinstance(whole, Outcome)
+        value = 1000 * float(np.sort(whole.total)[int(0.99 * (len(whole.total) - 1))])
+        assert isinstance(evaluator.tried(fleet, latency_milliseconds=value * 0.999), GivenUp)
+        same = evaluator.tried(fleet, latency_milliseconds=value * 1.001)
+        assert isinstance(same, Outcome)
+        np.testing.assert_array_equal(same.total, whole.total)
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_groups_that_are_alike_are_one_fleet(algorithm: Algorithm) -> None:
+    """Two groups of one kind, with tables of their own, do what one group of as many replicas does."""
+    here = problem(workload=replace(WORKLOAD, rate_per_second=250), algorithm=algorithm)
+    evaluator, one = here.evaluator(), prepared(here.candidates[0])
+    ((group, path),) = evaluator.groups([(one, Choice(batch_size=4, delay_seconds=0.01, replicas=3))])
+    whole = evaluator.simulated([(group, path)])
+    parts = evaluator.simulated([(replace(group, replicas=1), path), (replace(group, replicas=2), path)])
+    assert isinstance(whole, Outcome)
+    assert isinstance(parts, Outcome)
+    np.testing.assert_allclose(parts.total, whole.total)
+    assert sum(parts.shares) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_a_slow_replica_is_slow_for_those_it_serves(algorithm: Algorithm) -> None:
+    """Each replica computes by its own table: alone in its fleet, and beside another kind."""
+    here = problem(workload=replace(WORKLOAD, rate_per_second=40), algorithm=algorithm)
+    fast, slow = (prepared(candidate("fp32", base_seconds=s, hardware=f"h{round(1000 * s)}")) for s in (0.004, 0.02))
+    choice = Choice(batch_size=1, delay_seconds=0.0, replicas=2)
+    evaluator = here.evaluator()
+    means = {}
+    for name, fleet in {"fast": [fast], "slow": [slow], "both": [fast, slow]}.items():
+        outcome = evaluator.simulated(evaluator.groups([(one, choice) for one in fleet]))
+        assert isinstance(outcome, Outcome)
+        means[name] = outcome.compute.mean(), outcome.shares
+    to_slow = means["both"][1][1]
+    assert 0.1 < to_slow < 0.6  # of the ring, one has more
+    expected = (1 - to_slow) * means["fast"][0] + to_slow * means["slow"][0]
+    assert means["both"][0] == pytest.approx(expected, rel=0.05)
 
 
 def test_a_cpu_limit_is_felt_under_load_only() -> None:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from cycleops.planner.simulation.compiled import compiled, inlined
 from cycleops.planner.simulation.kernels import batch_seconds, hash_slots, ring_place
 from cycleops.planner.simulation.quota import end_under_quota
-from cycleops.planner.simulation.rules import RING_POINTS, Requests, Ring, Rules, Table
+from cycleops.planner.simulation.rules import RING_POINTS, Machines, Patience, Requests, Ring, Table
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 _NONE = -1
-_OPEN, _TURN, BATCHES, LARGEST = 0, 1, 2, 3  # places in State.counts
+_OPEN, _TURN, BATCHES, LARGEST, GIVEN_UP, _NEXT = 0, 1, 2, 3, 4, 5  # places in State.counts
 
 
 class State(NamedTuple):
@@ -24,6 +24,7 @@ class State(NamedTuple):
 
     start: Array
     compute: Array
+    ready: Array  # at the replica that it was given to
     chosen: Indices
     following: Indices  # in the replica's list
     before: Indices
@@ -96,17 +97,19 @@ def enqueue(
 
 
 @inlined
-def next_start(first: int, waiting: int, free: float, ready: Array, following: Indices, rules: Rules) -> float:
+def next_start(
+    first: int, waiting: int, free: float, ready: Array, following: Indices, maximum_batch: int, delay_seconds: float
+) -> float:
     """When the replica's next batch starts if nothing else arrives."""
     if first == _NONE:
         return np.inf
     start: float = max(ready[first], free)
-    if rules.delay_seconds == 0.0 or rules.maximum_batch == 1:
+    if delay_seconds == 0.0 or maximum_batch == 1:
         return start
-    deadline: float = ready[first] + rules.delay_seconds
-    if waiting >= rules.maximum_batch:
+    deadline: float = ready[first] + delay_seconds
+    if waiting >= maximum_batch:
         last = first
-        for _ in range(rules.maximum_batch - 1):
+        for _ in range(maximum_batch - 1):
             last = following[last]
         deadline = min(deadline, ready[last])
     return max(start, deadline)
@@ -140,6 +143,7 @@ def new_state(count: int, replicas: int, dispatchers: int) -> State:
     return State(
         np.zeros(count),
         np.zeros(count),
+        np.zeros(count),
         np.zeros(count, dtype=np.int64),
         np.full(count, _NONE),
         np.full(count, _NONE),
@@ -154,7 +158,7 @@ def new_state(count: int, replicas: int, dispatchers: int) -> State:
         np.zeros(dispatchers, dtype=np.int64),
         np.empty(count + 1),
         np.empty(count + 1, dtype=np.int64),
-        np.zeros(4, dtype=np.int64),
+        np.zeros(6, dtype=np.int64),
         np.zeros(1),
     )
 
@@ -173,22 +177,29 @@ def count_connection(state: State, dispatcher: int, replica: int, change: int) -
 
 
 @inlined
-def start_batch(state: State, replica: int, requests: Requests, table: Table, rules: Rules) -> None:
-    now, first = state.scheduled[replica], state.head[replica]
+def start_batch(
+    state: State, replica: int, requests: Requests, table: Table, machines: Machines, patience: Patience
+) -> None:
+    now, first, kind = state.scheduled[replica], state.head[replica], machines.kind[replica]
     request, size, tokens, beside = first, 0, 0, 0.0
-    while request != _NONE and size < rules.maximum_batch and requests.ready[request] <= now:
+    while request != _NONE and size < machines.maximum_batch[replica] and state.ready[request] <= now:
         tokens += requests.tokens[request]
-        beside += requests.beside_seconds[request]
+        beside += requests.beside_seconds[kind, request]
         size += 1
         request = state.following[request]
-    seconds = batch_seconds(table, size, tokens, requests.level[first])
-    if rules.quota_seconds > 0.0:
-        bucket = state.bucket[replica]
-        seconds = end_under_quota(now, seconds, beside, rules.quota_seconds, rules.threads, bucket) - now
+    seconds = batch_seconds(table, machines.base[replica], size, tokens, requests.level[first])
+    if machines.quota_seconds[replica] > 0.0:
+        quota, threads, bucket = machines.quota_seconds[replica], machines.threads[replica], state.bucket[replica]
+        seconds = end_under_quota(now, seconds, beside, quota, threads, bucket) - now
     request = first
     for _ in range(size):
         state.start[request], state.compute[request] = now, seconds
-        answer_leaves_later(state, request, now + seconds + requests.after[request])
+        leaves_at = now + seconds + requests.after[kind, request]
+        answer_leaves_later(state, request, leaves_at)
+        if leaves_at > patience.late_after[request]:
+            patience.spare[patience.traffic[request]] -= 1
+            if patience.spare[patience.traffic[request]] < 0:
+                state.counts[GIVEN_UP] = 1
         request = state.following[request]
     state.head[replica] = request
     if request == _NONE:
@@ -200,53 +211,71 @@ def start_batch(state: State, replica: int, requests: Requests, table: Table, ru
     state.busy[0] += seconds
     state.counts[BATCHES] += 1
     state.counts[LARGEST] = max(state.counts[LARGEST], size)
-    schedule(state, replica, requests, rules)
+    schedule(state, replica, machines)
 
 
 @inlined
-def schedule(state: State, replica: int, requests: Requests, rules: Rules) -> None:
+def schedule(state: State, replica: int, machines: Machines) -> None:
+    """When this replica's next batch starts, and whose starts first of all."""
     first, waiting, free = state.head[replica], state.waiting[replica], state.free[replica]
-    state.scheduled[replica] = next_start(first, waiting, free, requests.ready, state.following, rules)
+    largest, delay = machines.maximum_batch[replica], machines.delay_seconds[replica]
+    before, first_one = state.scheduled[replica], state.counts[_NEXT]
+    start = next_start(first, waiting, free, state.ready, state.following, largest, delay)
+    state.scheduled[replica] = start
+    if replica == first_one:
+        if start > before:
+            state.counts[_NEXT] = np.argmin(state.scheduled)
+    elif start < state.scheduled[first_one] or (start == state.scheduled[first_one] and replica < first_one):
+        state.counts[_NEXT] = replica
 
 
 @inlined
-def dispatch(state: State, request: int, requests: Requests, rules: Rules, ring: Ring, load_percent: int) -> None:
+def dispatch(state: State, request: int, requests: Requests, machines: Machines, ring: Ring, load_percent: int) -> None:
     dispatcher = requests.dispatcher[request]
     connections = state.connections[dispatcher]
     if load_percent > 0:
         replica = hashed(requests.spread[request], connections, state.served[dispatcher], load_percent, ring)
     else:
         replica = least_connected(connections, state.turn[dispatcher])
-    state.chosen[request] = replica
+    kind = machines.kind[replica]
+    state.chosen[request], state.ready[request] = replica, requests.ready[kind, request]
     count_connection(state, dispatcher, replica, 1)
     if requests.queued[request]:
-        enqueue(request, replica, requests.ready, state.head, state.tail, state.following, state.before)
+        enqueue(request, replica, state.ready, state.head, state.tail, state.following, state.before)
         state.waiting[replica] += 1
-        schedule(state, replica, requests, rules)
+        schedule(state, replica, machines)
     else:
-        answer_leaves_later(state, request, requests.ready[request] + requests.after[request])
+        answer_leaves_later(state, request, state.ready[request] + requests.after[kind, request])
 
 
 @compiled
-def run_together(state: State, requests: Requests, table: Table, rules: Rules, ring: Ring, load_percent: int) -> None:
-    """From a new state to one in which all is answered.
+def run_together(
+    state: State,
+    requests: Requests,
+    table: Table,
+    machines: Machines,
+    ring: Ring,
+    load_percent: int,
+    patience: Patience,
+) -> None:
+    """From a new state to one in which all is answered, or ``patience`` is over.
 
     ``load_percent``: 0 for least connections; else consistent hashing with this bound.
     """
     count, arriving = len(requests.arrival), 0
-    while True:
-        replica = int(np.argmin(state.scheduled))
+    while state.counts[GIVEN_UP] == 0:
+        replica = state.counts[_NEXT]  # whose batch starts first
         batch_at = state.scheduled[replica]
         answer_at = state.answers[0] if state.counts[_OPEN] > 0 else np.inf
         arrives_at = requests.arrival[arriving] if arriving < count else np.inf
         if batch_at <= arrives_at and batch_at <= answer_at:
             if batch_at == np.inf:
                 break
-            start_batch(state, replica, requests, table, rules)
+            start_batch(state, replica, requests, table, machines, patience)
         elif answer_at <= arrives_at:
             request = state.answered[0]
             state.counts[_OPEN] = pop(state.answers, state.answered, state.counts[_OPEN])
             count_connection(state, requests.dispatcher[request], state.chosen[request], -1)
         else:
-            dispatch(state, arriving, requests, rules, ring, load_percent)
+            dispatch(state, arriving, requests, machines, ring, load_percent)
             arriving += 1

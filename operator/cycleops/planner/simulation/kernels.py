@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from cycleops.planner.simulation.compiled import compiled, inlined
 from cycleops.planner.simulation.quota import end_under_quota
-from cycleops.planner.simulation.rules import Rules, Table
+from cycleops.planner.simulation.rules import Patience, Rules, Table
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -33,14 +33,14 @@ def starts_in_order(arrival: Array, service: Array, free: Array, start: Array) -
 
 
 @inlined
-def batch_seconds(table: Table, size: int, tokens: int, level: int) -> float:
-    """Of a batch of ``size`` inputs with ``tokens`` together."""
+def batch_seconds(table: Table, base: int, size: int, tokens: int, level: int) -> float:
+    """Of a batch of ``size`` inputs with ``tokens`` together; ``base``: where the replica's table begins."""
     bucket = table.bucket_of[tokens // size]
-    left, share = table.left[size], table.share[size]
+    left, share = table.left[base + size], table.share[base + size]
     ratio = table.ratio[left, bucket, level]
     if share > 0.0:
         ratio += share * (table.ratio[left + 1, bucket, level] - ratio)
-    return table.law[size, bucket] * ratio  # type: ignore[no-any-return]
+    return table.law[base + size, bucket] * ratio  # type: ignore[no-any-return]
 
 
 @compiled
@@ -54,11 +54,16 @@ def close_batches(
     bucket: Array,
     start: Array,
     compute: Array,
+    patience: Patience,
+    after: Array,
 ) -> tuple[float, int, int]:
-    """Fills start and seconds of each request's batch; busy seconds, batches, the largest one. ``ready`` rises."""
+    """Fills start and seconds of each request's batch; busy seconds, batches, the largest one. ``ready`` rises.
+
+    ``patience``: with one entry per request, as ``after``; given up when one of its ``spare`` is below 0.
+    """
     count = len(ready)
-    first, free, busy, batches, largest = 0, 0.0, 0.0, 0, 0
-    while first < count:
+    first, free, busy, batches, largest, given_up = 0, 0.0, 0.0, 0, 0, False
+    while first < count and not given_up:
         begins = max(ready[first], free)
         end, last = first + 1, min(first + rules.maximum_batch, count)
         while end < last and ready[end] <= begins:
@@ -72,13 +77,16 @@ def close_batches(
         for i in range(first, end):
             together += tokens[i]
             extra += beside[i]
-        seconds = batch_seconds(table, end - first, together, level[first])
+        seconds = batch_seconds(table, 0, end - first, together, level[first])
         if rules.quota_seconds > 0.0:
             ends = end_under_quota(begins, seconds, extra, rules.quota_seconds, rules.threads, bucket)
             seconds = ends - begins
         for i in range(first, end):
             start[i] = begins
             compute[i] = seconds
+            if begins + seconds + after[i] > patience.late_after[i]:
+                patience.spare[patience.traffic[i]] -= 1
+                given_up = given_up or patience.spare[patience.traffic[i]] < 0
         busy += seconds
         batches += 1
         largest = max(largest, end - first)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cycleops.planner import Algorithm, HardwareOption, Settings, Workload
 from cycleops.planner.adaptation import Attainment, tabulate
 from cycleops.planner.adaptation.tabulate import sizes
-from cycleops.planner.evaluate import Choice, Evaluator, Prepared
+from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.service_time import service_times
 from tests.unit.planner.adaptation.tables import table
 from tests.unit.planner.profiles import candidate
