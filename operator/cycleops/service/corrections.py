@@ -46,9 +46,12 @@ class Corrections:
         return {"slowness": dict(sorted(self.slowness.items())), "on": self.hardware, "hits": self.hit_ratio_lower}
 
 
+AS_PROFILED = Corrections()
+
+
 def corrections_of(memory: Memory | None) -> Corrections:
     if memory is None:
-        return Corrections()
+        return AS_PROFILED
     slower = any(slowness > 1.0 for slowness in memory.slowness.values())  # else it is all as profiled
     return Corrections(
         slowness=memory.slowness if slower else {},

@@ -10,7 +10,7 @@ from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.planner.adaptation import Attainment
 from cycleops.planner.planning import Planner
-from cycleops.service.corrections import Corrections
+from cycleops.service.corrections import AS_PROFILED, Corrections
 from cycleops.service.evidence import Evidence
 from cycleops.service.observation import Outcome, Served
 from cycleops.service.question import ask, table_of
@@ -18,7 +18,6 @@ from cycleops.service.translate import outcome_of
 
 # Of the spec, what a plan depends on.
 _PLANNED = {"budget", "traffic", "hardware", "replicas", "planning", "load_balancing"}
-_AS_PROFILED = Corrections()
 
 
 class Planning:
@@ -38,7 +37,7 @@ class Planning:
         evidence: Evidence,
         classes: Mapping[str, HardwareClassSpec],
         requests_per_second: float,
-        corrections: Corrections = _AS_PROFILED,
+        corrections: Corrections = AS_PROFILED,
     ) -> Outcome:
         """The plan for ``requests_per_second``. A pass that is cut off finds the answer when it comes again."""
         inputs = inputs_hash(
@@ -124,7 +123,7 @@ def inputs_hash(
     evidence: Evidence,
     classes: Mapping[str, HardwareClassSpec],
     requests_per_second: float,
-    corrections: Corrections = _AS_PROFILED,
+    corrections: Corrections = AS_PROFILED,
 ) -> str:
     """Of everything that a plan depends on. Profiles never change, so their names say enough."""
     model = evidence.model

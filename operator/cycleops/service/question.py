@@ -11,8 +11,8 @@ from cycleops.planner.adaptation import Attainment, tabulate
 from cycleops.planner.adaptation.slower import slower
 from cycleops.planner.planning import Planner
 from cycleops.planner.result import PlanResult
-from cycleops.planner.service_time import remembered_service_times
-from cycleops.service.corrections import Corrections
+from cycleops.planner.service_time import service_times
+from cycleops.service.corrections import AS_PROFILED, Corrections
 from cycleops.service.evidence import Evidence
 from cycleops.service.observation import Served
 from cycleops.service.quantities import cpu_limit_of, threads_of
@@ -24,7 +24,7 @@ def ask(
     evidence: Evidence,
     classes: Mapping[str, HardwareClassSpec],
     requests_per_second: float,
-    corrections: Corrections,
+    corrections: Corrections = AS_PROFILED,
     planner: Planner | None = None,
 ) -> PlanResult:
     """``planner``: one that has planned for this service before is quicker."""
@@ -53,7 +53,7 @@ def table_of(
     if profile is None or hardware is None:
         return None
     return tabulate(
-        times=remembered_service_times(profile.spec),
+        times=service_times(profile.spec),
         hardware=_option(served.hardware, hardware),
         workload=_workload(spec, evidence, 1.0),
         budget_milliseconds=served.target_milliseconds,
