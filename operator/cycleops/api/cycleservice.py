@@ -124,12 +124,7 @@ class Traffic(ApiModel):
 class Replicas(ApiModel):
     minimum: int = Field(1, ge=1, le=1000, description="Fewest server pods.")
     maximum: int = Field(10, ge=1, le=1000, description="Most server pods.")
-    hold_seconds: int = Field(
-        90,
-        ge=0,
-        le=86_400,
-        description="Server pods go when fewer would have sufficed for so long, and at least for two start-ups.",
-    )
+    hold_seconds: int = Field(90, ge=0, le=86_400, description="Pods go when fewer would have done for so long.")
 
 
 class MemoryCache(ApiModel):
