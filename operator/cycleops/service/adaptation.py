@@ -22,6 +22,8 @@ _LONGEST = 1024
 def adaptation(observation: ServiceObservation) -> Adaptation | None:
     """What status is to say: what it said before, unless that is news."""
     before, adapted = observation.status.adaptation, observation.adapted
+    if observation.deployed is None:
+        return None
     if adapted is None or (before is None and adapted.memory.state.measured_at is None):
         return before
     new = _said(adapted, observation.spec, observation.now)

@@ -12,6 +12,7 @@ from cycleops.planner.adaptation import AdaptSettings, Attainment, Decision, Mea
 from cycleops.planner.adaptation.correction import BOUND, KNOWN_TO, Correction
 from cycleops.planner.adaptation.hits import HitEvidence
 from cycleops.planner.adaptation.slower import planned_slowness
+from cycleops.planner.adaptation.watch import Mix, Watch
 from cycleops.service.interval import Interval
 from cycleops.service.memory import MAXIMUM_PROFILES, Memory
 
@@ -142,7 +143,20 @@ def _seen(memory: Memory, interval: Interval, service: Service) -> Memory:
         found = min(interval.hits, interval.answered)
         hits = hits.seen(requests=interval.answered, hits=found, ended_at=interval.ended_at)
     asked_at = interval.ended_at if interval.arrivals else memory.asked_at
-    return memory.model_copy(update={"hits": hits, "asked_at": asked_at})
+    state = memory.state.model_copy(update={"watch": _comparable(memory.state.watch, interval)})
+    return memory.model_copy(update={"hits": hits, "asked_at": asked_at, "state": state})
+
+
+def _comparable(watch: Watch, interval: Interval) -> Watch:
+    """Another server image may count in other buckets: then their reference is made anew."""
+    known = {"lengths": watch.lengths, "labels": watch.labels}
+    seen = {"lengths": len(interval.lengths), "labels": len(interval.labels)}
+    fresh = {
+        name: Mix()
+        for name, mix in known.items()
+        if seen[name] and seen[name] != len(mix.window or mix.reference or (0,) * seen[name])
+    }
+    return watch.model_copy(update=fresh)
 
 
 def measurement(interval: Interval, *, counted: float, rolling: bool) -> Measurement:

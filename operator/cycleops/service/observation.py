@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cycleops.api.cycleservice import CycleServiceSpec
+from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode
 from cycleops.api.cycleservice_status import CycleServiceStatus, FrontierPoint, NearestFeasible, Plan, Rejected
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.reasons import Reason
@@ -100,3 +100,8 @@ class ServiceObservation:
     adapted: Adapted | None = None  # None while nothing can be said: nothing deployed, or no profile of it
     secrets: Mapping[str, str] = field(default_factory=dict)  # of TLS and API keys: version by name, empty when missing
     new_cache_password: str | None = None  # for a managed shared cache; None when its Secret is there
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether the number of replicas is adaptation's."""
+        return self.adapted is not None and self.spec.planning.mode is PlanningMode.AUTOMATIC

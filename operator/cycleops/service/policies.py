@@ -33,11 +33,6 @@ class Decision:
     plan: Plan | None
     feasible: Finding
 
-    @property
-    def is_adapted(self) -> bool:
-        """Whether other numbers of replicas serve than the plan's."""
-        return self.deploy is not None and self.plan is not None and self.deploy.replicas != self.plan.replicas
-
 
 Policy = Callable[[ServiceObservation], Decision | None]
 
@@ -52,7 +47,7 @@ def decide(observation: ServiceObservation) -> Decision:
 
 def _scaled(decision: Decision, observation: ServiceObservation) -> Decision:
     adapted, deploy = observation.adapted, decision.deploy
-    if adapted is None or deploy is None or observation.spec.planning.mode is not PlanningMode.AUTOMATIC:
+    if adapted is None or deploy is None or not observation.is_adapted:
         return decision
     return replace(decision, deploy=deploy.model_copy(update={"replicas": adapted.replicas}))
 

@@ -11,7 +11,7 @@ from cycleops.planner.adaptation import Attainment, tabulate
 from cycleops.planner.adaptation.slower import slower
 from cycleops.planner.planning import Planner
 from cycleops.planner.result import PlanResult
-from cycleops.planner.service_time import service_times
+from cycleops.planner.service_time import IncompleteProfileError, service_times
 from cycleops.service.corrections import AS_PROFILED, Corrections
 from cycleops.service.evidence import Evidence
 from cycleops.service.observation import Served
@@ -52,8 +52,12 @@ def table_of(
     hardware = classes.get(served.hardware)
     if profile is None or hardware is None:
         return None
+    try:
+        times = service_times(profile.spec)
+    except IncompleteProfileError:
+        return None  # a pinned variant may serve without rows to plan from
     return tabulate(
-        times=service_times(profile.spec),
+        times=times,
         hardware=_option(served.hardware, hardware),
         workload=_workload(spec, evidence, 1.0),
         budget_milliseconds=served.target_milliseconds,

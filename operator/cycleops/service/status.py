@@ -96,15 +96,15 @@ def _plan_current(observation: ServiceObservation, decision: Decision, server: R
         return Finding(kind, False, Reason.NO_PLAN, "there is no plan for the spec as it is")
     name = f"{plan.variant} on {plan.hardware}, batch {plan.batch_size}, {plan.replicas} replica(s)"
     model = observation.evidence.model
-    deploy, automatic = decision.deploy, observation.spec.planning.mode is PlanningMode.AUTOMATIC
-    if deploy is not None and automatic and decision.is_adapted:
+    deploy = decision.deploy
+    if deploy is not None and observation.is_adapted and deploy.replicas != plan.replicas:
         name += f"; {deploy.replicas} as adapted (status.adaptation says why)"
         plan = plan.model_copy(update={"replicas": deploy.replicas})
     if deploy is None or model is None or not deploy.serves(plan, model):
         return Finding(
             kind, False, Reason.RECOMMENDED, f"{name} is recommended; planning.mode Automatic would deploy it"
         )
-    scaling = decision.is_adapted and server.available > 0 and server.only_scales
+    scaling = observation.is_adapted and server.available > 0 and server.only_scales
     if not server.complete and not scaling:
         return Finding(kind, False, Reason.PLAN_PENDING, f"{name} is being rolled out")
     return Finding(kind, True, Reason.PLAN_APPLIED, f"{name} serves")
@@ -118,9 +118,10 @@ def _ready(observation: ServiceObservation, decision: Decision, server: Rollout,
     if balancer.available == 0:
         return Finding(kind, False, Reason.BALANCER_UNAVAILABLE, "no balancer pod is ready")
     pods = f"{server.available} of {server.wanted} server pods are ready"
+    adapted = observation.adapted if observation.is_adapted else None
     # Those that adaptation adds are not missed until they are there.
-    wanted = server.wanted if decision.plan is None else min(server.wanted, decision.plan.replicas)
-    if server.available < max(wanted if decision.is_adapted else server.wanted, 1):
+    wanted = server.wanted if adapted is None else min(server.wanted, adapted.fewest)
+    if server.available < max(wanted, 1):
         return Finding(kind, False, Reason.REPLICAS_UNAVAILABLE, pods)
     if observation.outcome is None or observation.outcome.plan is None:
         return Finding(kind, True, Reason.OLD_PLAN_SERVES, f"{pods}, of the plan before: see ModelReady and Feasible")

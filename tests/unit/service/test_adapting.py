@@ -157,6 +157,13 @@ def test_the_start_that_pods_showed_counts_when_it_is_longer() -> None:
     assert quick.replicas >= memory.state.replicas  # and what was seen once is remembered
 
 
+def test_a_server_that_counts_in_other_buckets_begins_a_new_reference() -> None:
+    memory = fed(begun(SERVICE), 60.0, lengths=(1, 2, 3), labels=(5,) * 64).memory
+    other = fed(memory, 60.0, at=2e9, lengths=(1, 2), labels=(5,) * 64).memory
+    assert len(other.state.watch.lengths.window) == 2
+    assert other.state.watch.labels.reference == memory.state.watch.labels.reference
+
+
 # The copy in status
 
 
