@@ -63,13 +63,13 @@ lock: venv ## Resolve requirements/*.in anew into the lock files
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done
 
-bench-serve: venv ## The server beside LitServe, KServe, FastAPI and the direct call (8 minutes, a quiet machine)
+bench-serve: venv ## The server beside LitServe, KServe, FastAPI and the direct call (9 minutes, a quiet machine)
 	$(CLUSTER) host && $(BIN)/python -m bench.serve
 
 bench-soak: venv ## Server and sidecar under load for an hour: is their memory flat?
 	$(CLUSTER) host && $(BIN)/python -m bench.soak
 
-bench-balancer: venv ## Ways of balancing before pods with caches: hit ratio and p99; writes out/bench/balancer.json
+bench-balancer: venv ## Ways of balancing before pods with caches: hit ratio and p99 (3 minutes); writes out/bench/balancer.json
 	PYTHONPATH=server_image $(BIN)/python -m bench.balancer
 
 cluster-up: venv ## Start a cluster to look around in (embedded, kind, or KUBECONFIG's)
@@ -78,8 +78,8 @@ cluster-down: venv ## Stop and remove it
 	$(CLUSTER) down
 images: venv ## Build every image (only what changed)
 	$(CLUSTER) host && $(CLUSTER) images
-bench-planner: venv ## The planner's speed; writes out/bench/planner.json
-	$(BIN)/python -m bench.planner
+bench-planner: venv ## The planner's speed, predictions against real servers, scaling policies; writes out/bench/
+	$(CLUSTER) host && PYTHONPATH=server_image $(BIN)/python -m bench.planner
 clean: ## Remove what the builds left in this checkout
 	rm -rf out $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

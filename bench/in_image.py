@@ -9,8 +9,9 @@ from tests.cluster.images import build
 from tests.cluster.paths import REPOSITORY, run
 
 OUT = REPOSITORY / "out" / "bench"
-# The operator's package is there for what it generates (HAProxy's configuration); torch and server are the image's.
-USER = ("--user", "1000:1000", "--env", "PYTHONPATH=/repo:/repo/operator")
+# The operator's package is there for what it generates (HAProxy's configuration), the trainer's for how it makes
+# variants; torch and server are the image's.
+USER = ("--user", "1000:1000", "--env", "PYTHONPATH=/repo:/repo/operator:/repo/trainer_image")
 
 
 def run_in_image(name: str, command: Sequence[str]) -> int:

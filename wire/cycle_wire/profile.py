@@ -120,6 +120,14 @@ class Profile(WireModel):
         "total less pre, compute, post. An idle server's hand-over between threads is in it."
     )
     cache_hit: Histogram = Field(description="Paced requests answered by the cache sidecar: total.")
+    overhead_cpu_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="CPU time of server and sidecar per request of the overhead, in the mean; 0: not measured.",
+    )
+    cache_hit_cpu_seconds: float = Field(
+        0.0, ge=0, description="CPU time of the sidecar per request that the cache answers; 0: not measured."
+    )
     metrics: list[MetricValue] = Field(max_length=32, description="Accuracy with the serving engine on this hardware.")
     parameters: int = Field(ge=0)
     size_bytes: int = Field(ge=0)
@@ -128,6 +136,9 @@ class Profile(WireModel):
     startup_seconds: float = Field(ge=0, description="From process start to ready after warm-up.")
     batch_invariant: bool = Field(description="Answers don't depend on batch neighbours (within the tolerance).")
     neighbour_difference: float = Field(ge=0, description="Largest change of a probability by other batch neighbours.")
-    threads: int = Field(ge=1)
+    workers: int = Field(
+        1, ge=1, le=256, description="Processes that compute in one pod; all did while the rows were measured."
+    )
+    threads: int = Field(ge=1, description="Of each worker.")
     processor: str = Field(max_length=256, description="Model name that the machine gives.")
     measured_at: datetime

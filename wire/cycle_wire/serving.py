@@ -34,7 +34,8 @@ class ServerConfig(WireModel):
         None, gt=0, description="Each tenant may send so many texts to this pod on average; None: any number."
     )
     tenant_burst_texts: int = Field(64, ge=1, description="And so many at once.")
-    threads: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, le=256, description="Processes that compute; 1: a thread of the server itself.")
+    threads: int = Field(1, ge=1, description="Of each worker.")
     host: str = "127.0.0.1"
     port: int = 8080
     grpc_port: int = Field(0, ge=0, le=65535, description="Open Inference Protocol over gRPC; 0 turns it off.")
@@ -87,5 +88,6 @@ class ProfilingConfig(WireModel):
     hardware_class: str
     hardware_class_hash: str
     image: str
-    threads: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, le=256, description="Of the server on this class.")
+    threads: int = Field(1, ge=1, description="Of each worker.")
     report: ReportTarget = ReportTarget()

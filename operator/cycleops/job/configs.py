@@ -1,23 +1,12 @@
 """The configuration files that a CycleJob's pods read, from spec, classes and evidence. Pure."""
 
-from decimal import ROUND_FLOOR, Decimal
-
 from cycle_wire.serving import ProfileVariant, ProfilingConfig
 from cycle_wire.training import JobIdentity, ReportTarget, TrainingConfig, World
-from cycleops.api.hardwareclass import HardwareClassSpec
+from cycleops.api.cores import server_threads_of, server_workers_of, threads_of
 from cycleops.api.hashes import hardware_class_hash
 from cycleops.api.uri import parse_uri
 from cycleops.job import names
 from cycleops.job.observation import Observation
-
-
-def threads_of(hardware: HardwareClassSpec) -> int:
-    """Compute threads of a pod: what the class says, else its CPU request rounded down, at least 1."""
-    if hardware.threads is not None:
-        return hardware.threads
-    text = hardware.resources.requests["cpu"]
-    cores = Decimal(text[:-1]) / 1000 if text.endswith("m") else Decimal(text)
-    return max(1, int(cores.to_integral_value(rounding=ROUND_FLOOR)))
 
 
 def trainer_image(o: Observation) -> str:
@@ -88,7 +77,8 @@ def profiling_config(o: Observation, *, hardware_class: str) -> ProfilingConfig:
         hardware_class=hardware_class,
         hardware_class_hash=hardware_class_hash(hardware),
         image=server_image(o, hardware_class=hardware_class),
-        threads=threads_of(hardware),
+        workers=server_workers_of(hardware),
+        threads=server_threads_of(hardware),
         report=ReportTarget(url=o.environment.report_url),
     )
 

@@ -4,12 +4,13 @@ import base64
 from typing import Any
 
 from cycle_wire.reports import EXIT_BAD_INPUT
+from cycleops.api.cores import server_threads_of, threads_of
 from cycleops.api.cyclejob import CleanPodPolicy
 from cycleops.controller.children import child_labels, child_metadata
 from cycleops.controller.kinds import CONFIG_MAP, CYCLE_JOB, JOB, JOB_LABEL, ROLE_LABEL, SECRET, SERVICE, Kind
 from cycleops.controller.store import Facts
 from cycleops.job import names
-from cycleops.job.configs import hostfile, profiling_config, server_image, threads_of, trainer_image, training_config
+from cycleops.job.configs import hostfile, profiling_config, server_image, trainer_image, training_config
 from cycleops.job.decision import Step
 from cycleops.job.observation import Observation, SshKeys
 from cycleops.job.pods import PRIVATE_KEY, PUBLIC_KEY, Role, pod_template, worker
@@ -137,7 +138,7 @@ def _profile(o: Observation, hardware_class: str) -> list[Body]:
         command=("cycle-server", "profile"),
         config_map=name,
         hardware=hardware,
-        threads=threads_of(hardware),
+        threads=server_threads_of(hardware),
     )
     return [_config(o, name, profiling_config(o, hardware_class=hardware_class).to_json()), _once(o, name, role)]
 

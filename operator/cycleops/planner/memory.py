@@ -67,7 +67,8 @@ class Memory:
 
     def tables(self, times: ServiceTimes, hardware: HardwareOption, draws: Draws, overhead_seconds: float) -> "Tables":
         """``overhead_seconds``: of the balancer."""
-        key = (id(times), id(draws), hardware.quota_seconds, hardware.threads, overhead_seconds)
+        cores = (hardware.quota_seconds, hardware.threads, hardware.pods_per_core)
+        key = (id(times), id(draws), cores, overhead_seconds)
         return self._tables.get(key, lambda: Tables(self, times, hardware, draws, overhead_seconds))
 
 
@@ -94,6 +95,17 @@ class Tables:
     def single_seconds(self) -> float:
         """Mean compute of one request alone, on a lightly loaded server."""
         return self._once("single", lambda: self._mean(1, heavy=0.0))
+
+    def turn_seconds(self, compute_seconds: float) -> float:
+        """Of a replica's time, what one request takes that computes so long: with a core that computes and handles
+        requests for several pods, its CPU time for each of them.
+        """
+        pods = self._hardware.pods_per_core
+        return compute_seconds if pods is None else (compute_seconds + self._once("beside", self._beside)) * pods
+
+    def _beside(self) -> float:
+        path = self.path(heavy=1.0, hit_ratio=0.0)
+        return float(path.beside.mean()) + self.times.overhead_cpu_seconds
 
     def _mean(self, batch_size: int, *, heavy: float) -> float:
         by_bucket = self.times.mean_compute_seconds(
@@ -145,4 +157,7 @@ class Tables:
             balancer_overhead_seconds=self._overhead_seconds,
             quota_seconds=self._hardware.quota_seconds,
             threads=self._hardware.threads,
+            pods_per_core=self._hardware.pods_per_core or 0,
+            overhead_cpu_seconds=times.overhead_cpu_seconds,
+            cache_hit_cpu_seconds=times.cache_hit_cpu_seconds,
         )

@@ -99,8 +99,9 @@ def look(problem: Problem, evaluator: Evaluator, solution: Solution) -> Looked:
 def _by_variant(
     problem: Problem, evaluator: Evaluator, prepared: Sequence[Prepared]
 ) -> dict[str, tuple[Prepared, ...]]:
-    """Variants that may serve on two classes or more."""
-    fit = [one for one in prepared if screen(problem, evaluator, one) is None]
+    """Variants that may serve on two classes or more. Pods that share cores are not simulated beside others."""
+    apart = [one for one in prepared if one.candidate.hardware.pods_per_core is None]
+    fit = [one for one in apart if screen(problem, evaluator, one) is None]
     grouped = itertools.groupby(sorted(fit, key=lambda one: one.key), key=lambda one: one.key[0])
     return {name: members for name, group in grouped if len(members := tuple(group)) > 1}
 

@@ -159,7 +159,10 @@ class Budget:
 class HardwareOption:
     """A HardwareClass as the planner sees it. The cost is of one replica.
 
-    ``cpu_limit_cores`` is a quota that refills each 100 ms; None when the pods have no CPU limit.
+    ``threads`` and ``cpu_limit_cores`` are of each worker of a pod. The latter refills each 100 ms; None when the pods
+    have no CPU limit.
+    ``pods_per_core``: so many pods on each core and nothing else; their HTTP and their computing then wait for each
+    other. None when there are cores to spare, so that nothing waits for one.
     """
 
     name: str
@@ -167,12 +170,16 @@ class HardwareOption:
     maximum_replicas: int | None = None
     threads: int = 1
     cpu_limit_cores: float | None = None
+    pods_per_core: int | None = None
 
     def __post_init__(self) -> None:
         _check(0 <= self.cost_per_hour < math.inf, "cost_per_hour must be 0 or more")
         _check(self.maximum_replicas is None or self.maximum_replicas >= 1, "maximum_replicas must be 1 or more")
         _check(self.threads >= 1, "threads must be 1 or more")
         _check(self.cpu_limit_cores is None or self.cpu_limit_cores > 0, "cpu_limit_cores must be above 0")
+        if self.pods_per_core is not None:
+            alone = self.threads == 1 and self.cpu_limit_cores is None
+            _check(self.pods_per_core >= 1 and alone, "pods_per_core: from 1, with one thread and without a CPU limit")
 
     @property
     def quota_seconds(self) -> float:

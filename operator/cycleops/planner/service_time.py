@@ -48,6 +48,8 @@ class ServiceTimes:
     post: Array  # pace, level
     overhead: Array  # level
     cache_hit: Array  # level
+    overhead_cpu_seconds: float  # CPU time of a miss beside the model's terms, and of a hit; 0 when not measured
+    cache_hit_cpu_seconds: float
     residual: float  # relative error of interpolating between rows, root mean square
 
     def mean_compute_seconds(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
@@ -145,6 +147,8 @@ def service_times(profile: Profile) -> ServiceTimes:
         post=np.array([_quantiles(_merged(r.post for n in lengths for r in _at(cells, p, n))) for p in Pace]),
         overhead=_quantiles(profile.overhead),
         cache_hit=_quantiles(profile.cache_hit),
+        overhead_cpu_seconds=profile.overhead_cpu_seconds,
+        cache_hit_cpu_seconds=profile.cache_hit_cpu_seconds,
         residual=0.0,
     )
     sizes_axis, lengths_axis = np.array(sizes, dtype=float), np.array(lengths, dtype=float)

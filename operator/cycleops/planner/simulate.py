@@ -26,6 +26,8 @@ class Station:
     """Times in seconds of one replica and the way to it. Buckets and levels are those of traffic.Draws.
 
     ``quota_seconds``, ``threads``: of a CPU limit, as in simulation.rules; its times must then be of paced rows.
+    ``pods_per_core``: 0 when there are cores to spare; else ``overhead_cpu_seconds`` and ``cache_hit_cpu_seconds`` of
+    each request are taken from the core that computes.
     """
 
     compute: Table
@@ -36,6 +38,9 @@ class Station:
     balancer_overhead_seconds: float
     quota_seconds: float = 0.0
     threads: float = 1.0
+    pods_per_core: int = 0
+    overhead_cpu_seconds: float = 0.0
+    cache_hit_cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +196,12 @@ def simulate_fleet(
 ) -> Outcome | GivenUp:
     """Replicas of several kinds behind the same balancers. ``paths``: of each group, with one hit ratio for all."""
     requests = _requests(draws, paths, balancing, arrival)
+    if any(group.station.pods_per_core for group in groups):
+        if len(groups) > 1:
+            raise ValueError("replicas of several kinds can't be simulated on shared cores")
+        from cycleops.planner.shared_cores import simulate_on_shared_cores  # it needs what is here
+
+        return simulate_on_shared_cores(requests, groups[0], paths[0], balancing, warm_up)
     table, bases = joined([group.station.compute for group in groups])
     fleet_of = machines([(group.rules, group.replicas) for group in groups], bases)
     served = _served(requests, table, fleet_of, balancing, patience)

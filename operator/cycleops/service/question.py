@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from cycleops.api.cores import server_threads_of
 from cycleops.api.cycleservice import Budget, CycleServiceSpec, PlanningMode
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
@@ -15,7 +16,7 @@ from cycleops.planner.service_time import IncompleteProfileError, service_times
 from cycleops.service.corrections import AS_PROFILED, Corrections
 from cycleops.service.evidence import Evidence
 from cycleops.service.observation import Served
-from cycleops.service.quantities import cpu_limit_of, threads_of
+from cycleops.service.quantities import cpu_limit_of
 
 
 def ask(
@@ -64,6 +65,7 @@ def table_of(
         batch_size=served.batch_size,
         delay_milliseconds=served.delay_milliseconds,
         maximum_replicas=min(spec.replicas.maximum, hardware.maximum_replicas or spec.replicas.maximum),
+        workers=profile.spec.workers,
         algorithm=model.Algorithm(spec.load_balancing.algorithm.value),
     )
 
@@ -114,7 +116,7 @@ def _option(name: str, hardware: HardwareClassSpec) -> model.HardwareOption:
         name=name,
         cost_per_hour=float(hardware.cost_per_hour),
         maximum_replicas=hardware.maximum_replicas,
-        threads=threads_of(hardware),
+        threads=server_threads_of(hardware),
         cpu_limit_cores=cpu_limit_of(hardware),
     )
 

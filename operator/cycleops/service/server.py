@@ -1,6 +1,7 @@
 """The server pods: model server and cache sidecar. Pure."""
 
 from cycle_wire.serving import ServerConfig, SidecarConfig
+from cycleops.api.cores import server_threads_of, server_workers_of
 from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.uri import MOUNT_ROOT, parse_uri
@@ -12,7 +13,7 @@ from cycleops.service.children import CONFIG_HASH_ANNOTATION, SERVER_ROLE, Body,
 from cycleops.service.deployed import ANNOTATION, Deployed
 from cycleops.service.haproxy import POD_PORT, READY_PATH
 from cycleops.service.pods import container, http_probe, pod_template
-from cycleops.service.quantities import size_bytes, threads_of
+from cycleops.service.quantities import size_bytes
 
 # From SIGTERM on both containers say that they are not ready, which the balancers see within two checks, and go on
 # answering until no request came for a while; at most so long.
@@ -65,7 +66,8 @@ def _server_config(
         maximum_delay_milliseconds=deployed.delay_milliseconds,
         budget_milliseconds=deployed.budget_milliseconds,
         target_milliseconds=deployed.target_milliseconds,
-        threads=threads_of(hardware),
+        workers=server_workers_of(hardware),
+        threads=server_threads_of(hardware),
         drain_seconds=DRAIN_SECONDS,
         **lengths,
         **tenants,
@@ -142,7 +144,7 @@ def _deployment(
 
 def _server_container(spec: CycleServiceSpec, hardware: HardwareClassSpec, image: str, claim: str) -> Body:
     """It listens on the pod's loopback only, so the kubelet asks it through the sidecar."""
-    threads = str(threads_of(hardware))
+    threads = str(server_threads_of(hardware))
     return container(
         name="server",
         image=image,

@@ -18,6 +18,7 @@ class Piece:
     waiting: Waiting
     loop: asyncio.AbstractEventLoop
     done: "asyncio.Future[Ran]"
+    lost_once: bool = False  # the process that computed it died
 
     def set(self, result: Ran | Exception) -> None:
         """On the loop's thread."""
@@ -65,6 +66,10 @@ class Queue:
         for piece in pieces:
             turn = self.turns.give(piece.waiting.flow, seconds=cost.seconds(tokens=piece.waiting.tokens))
             piece.waiting = replace(piece.waiting, turn=turn)
+        self._pieces.extend(pieces)
+
+    def put_back(self, pieces: Sequence[Piece]) -> None:
+        """At the turns that they had."""
         self._pieces.extend(pieces)
 
     def remove(self, pieces: Iterable[Piece]) -> list[Piece]:

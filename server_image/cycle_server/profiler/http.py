@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import ClientError, ClientSession
 
-from cycle_server.process import peak_resident_bytes
+from cycle_server.process import cpu_seconds, peak_resident_bytes
 from cycle_server.protocol import v2
 from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import TERMS, parse_timing
@@ -31,10 +31,14 @@ MODEL_NAME = "profile"
 
 @dataclass(frozen=True)
 class HttpMeasurement:
-    """``overhead``: total less pre, compute and post of a miss. ``cache_hit``: total of a hit."""
+    """``overhead``: total less pre, compute and post of a miss. ``cache_hit``: total of a hit. ``..._cpu_seconds``: of
+    server and sidecar, per request.
+    """
 
     overhead: Histogram
     cache_hit: Histogram
+    overhead_cpu_seconds: float
+    cache_hit_cpu_seconds: float
     memory_bytes: int
     startup_seconds: float
 
@@ -69,12 +73,16 @@ async def _measure(server: ServerConfig, texts: Sequence[str]) -> HttpMeasuremen
         startup_seconds = time.monotonic() - started
         await _ready(session, sidecar.port, [server_process, sidecar_process])
         url = f"http://127.0.0.1:{sidecar.port}/v2/models/{MODEL_NAME}/infer"
-        overhead = [terms["overhead"] for terms in [await _paced(session, url, t, "miss") for t in texts]]
-        hits = [terms["total"] for terms in [await _paced(session, url, t, "hit") for t in texts]]
-        memory = peak_resident_bytes(server_process.pid) + peak_resident_bytes(sidecar_process.pid)
+        pids = (server_process.pid, sidecar_process.pid)
+        misses = await _measured(session, url, texts, "miss", pids)
+        hits = await _measured(session, url, texts, "hit", pids)
+        memory = sum(peak_resident_bytes(pid) for pid in pids)
     return HttpMeasurement(
-        overhead=Histogram.of(overhead[WARM_UP_REQUESTS:]),
-        cache_hit=Histogram.of(hits[WARM_UP_REQUESTS:]),
+        overhead=Histogram.of(misses.overhead),
+        cache_hit=Histogram.of(hits.total),
+        # The model's terms are beside the overhead, and all of them is computing.
+        overhead_cpu_seconds=max(misses.cpu_seconds - misses.model_seconds, 0.0),
+        cache_hit_cpu_seconds=hits.cpu_seconds,
         memory_bytes=memory,
         startup_seconds=startup_seconds,
     )
@@ -114,8 +122,37 @@ async def _ready(session: ClientSession, port: int, processes: Sequence[Process]
     raise RuntimeError(f"the server was not ready after {START_SECONDS:.0f} s")
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """Seconds: of each request, and in the mean. ``model_seconds``: pre, compute and post."""
+
+    total: list[float]
+    overhead: list[float]
+    model_seconds: float
+    cpu_seconds: float
+
+
+async def _measured(
+    session: ClientSession, url: str, texts: Sequence[str], outcome: str, pids: Sequence[int]
+) -> _Measured:
+    """One text after the other; the first are warm-up."""
+    for text in texts[:WARM_UP_REQUESTS]:
+        await _paced(session, url, text, outcome)
+    before = sum(cpu_seconds(pid) for pid in pids)
+    answered = [await _paced(session, url, text, outcome) for text in texts[WARM_UP_REQUESTS:]]
+    spent = sum(cpu_seconds(pid) for pid in pids) - before
+    model = [sum(seconds for term, seconds in terms.items() if term not in ("total", "queue")) for terms in answered]
+    # The queue of an idle server is the hand-over between its threads: no waiting, so it belongs to the overhead.
+    return _Measured(
+        total=[terms["total"] for terms in answered],
+        overhead=[terms["total"] - inside for terms, inside in zip(answered, model, strict=True)],
+        model_seconds=sum(model) / len(answered),
+        cpu_seconds=spent / len(answered),
+    )
+
+
 async def _paced(session: ClientSession, url: str, text: str, outcome: str) -> dict[str, float]:
-    """Seconds: total and overhead."""
+    """Seconds: the total and the model's terms."""
     await asyncio.sleep(PACE_SECONDS)
     started = time.perf_counter()
     async with session.post(url, data=v2.infer_request(text)) as response:
@@ -125,5 +162,4 @@ async def _paced(session: ClientSession, url: str, text: str, outcome: str) -> d
     if response.status != 200 or seen != outcome:
         raise RuntimeError(f"expected 200 and a {outcome}, got {response.status} and {seen}: {body[:200]!r}")
     terms = parse_timing(response.headers.get(TIMING_HEADER, ""))
-    # The queue of an idle server is the hand-over between its threads: no waiting, so it belongs to the overhead.
-    return {"total": total, "overhead": total - sum(terms.get(term, 0.0) for term in TERMS if term != "queue")}
+    return {"total": total, **{term: terms.get(term, 0.0) for term in TERMS}}

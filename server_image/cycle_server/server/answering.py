@@ -11,7 +11,7 @@ from multidict import CIMultiDictProxy
 from cycle_server.batching.batcher import Computed, ShedError
 from cycle_server.batching.policy import Flow
 from cycle_server.drain import Drain
-from cycle_server.engine.pipeline import Tokens
+from cycle_server.engine.stages import Tokens
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.timing import Stopwatch
 from cycle_server.server.caller import PRIORITY_HEADER, TENANT_HEADER, budget_seconds, flow_of

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from cycle_server.batching.batcher import Computed, ShedError
-from cycle_server.engine.pipeline import Tokens
+from cycle_server.engine.stages import Tokens
 from cycle_server.protocol import grpc_messages, v2
 from cycle_server.protocol import open_inference_pb2 as messages
 from cycle_server.protocol.errors import ProtocolError

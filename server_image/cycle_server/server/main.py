@@ -39,7 +39,7 @@ async def _serve(config: ServerConfig) -> None:
         logger.info("ready after %.1f s, variant %s", seconds_since_start(), config.variant)
     await listening
     if answerer.model is not None:
-        await asyncio.to_thread(answerer.model.batcher.stop)
+        await asyncio.to_thread(answerer.model.stop)
     if answerer.tracing is not None:
         await asyncio.to_thread(answerer.tracing.close)
 

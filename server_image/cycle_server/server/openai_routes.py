@@ -5,7 +5,7 @@ import time
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
-from cycle_server.engine.pipeline import Tokens
+from cycle_server.engine.stages import Tokens
 from cycle_server.protocol import openai
 from cycle_server.protocol.timing import server_headers
 from cycle_server.server.answering import Answerer

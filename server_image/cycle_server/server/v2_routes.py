@@ -5,7 +5,7 @@ from importlib.metadata import version
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
-from cycle_server.engine.pipeline import Tokens
+from cycle_server.engine.stages import Tokens
 from cycle_server.protocol import binary, v2
 from cycle_server.protocol.tensors import Tensor
 from cycle_server.protocol.timing import server_headers

@@ -107,6 +107,17 @@ def test_the_server_gets_its_class() -> None:
     assert config("server.json", class_=accelerated)["threads"] == 4
 
 
+def test_the_workers_of_the_class_share_its_cores() -> None:
+    class_ = hardware(
+        resources={"requests": {"cpu": 4, "memory": "16Gi"}, "limits": {"memory": "16Gi"}},
+        threads=None,
+        serverWorkers=2,
+    )
+    written = config("server.json", class_=class_)
+    assert (written["workers"], written["threads"]) == (2, 2)
+    assert {"name": "OMP_NUM_THREADS", "value": "2"} in server_pod(class_=class_)["spec"]["containers"][0]["env"]
+
+
 def test_images_go_by_spec_then_class_then_chart() -> None:
     own = spec(images={"server": "mine:1", "balancer": "mine:2"})
     class_ = hardware(images={"server": "cycleops/server:cuda"})

@@ -25,17 +25,20 @@ def tabulate(
     batch_size: int,
     delay_milliseconds: float,
     maximum_replicas: int,
+    workers: int = 1,
     algorithm: Algorithm = Algorithm.LEAST_CONNECTIONS,
     settings: Settings | None = None,
     seed: int = 0,
 ) -> Attainment:
-    """Of the workload only lengths, burstiness and cache count; the rate is what is varied.
+    """``workers``: of each replica; as in the planner, each has a queue of its own. Of the workload only lengths, burstiness and cache count; the rate is what is varied.
 
     ``len(LOADS)`` simulations for each of ``sizes``: run it in a thread, when the plan changes.
     """
     settings = settings or Settings()
     draws = draw(workload=workload, requests=settings.requests, dispatchers=settings.dispatchers, seed=seed)
-    capacity = batch_size / _full_batch_seconds(times, draws, batch_size) / (1 - workload.cache_hit_ratio_lower)
+    capacity = (
+        workers * batch_size / _full_batch_seconds(times, draws, batch_size) / (1 - workload.cache_hit_ratio_lower)
+    )
     # Under a CPU limit the stalls of the saturated rows are the simulation's own doing: the paced rows hold.
     heavy = [0.0 if hardware.cpu_limit_cores is not None else heaviness(load) for load in LOADS]
     stations = {one: _station(times, hardware, draws, settings, batch_size, one) for one in set(heavy)}
@@ -43,7 +46,7 @@ def tabulate(
     share, compute, counted = [], [], sizes(maximum_replicas)
     for replicas in counted:
         shape = Shape(
-            replicas=replicas,
+            replicas=replicas * workers,
             maximum_batch=batch_size,
             delay_seconds=delay_milliseconds / 1000 if batch_size > 1 else 0.0,
             algorithm=algorithm,

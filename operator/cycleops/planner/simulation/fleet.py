@@ -49,7 +49,7 @@ def in_turn(
     requests: Requests, table: Table, machines: Machines, dispatchers: int, patience: Patience | None = None
 ) -> Served:
     """Round robin over replicas that may differ."""
-    requests, count, replicas = _by_kind(requests), len(requests.arrival), len(machines.kind)
+    requests, count, replicas = by_kind(requests), len(requests.arrival), len(machines.kind)
     patience = patience or endless(count)
     replica = np.zeros(count, dtype=np.int64)
     for dispatcher in range(dispatchers):
@@ -117,7 +117,7 @@ def together(
     state = kernel.new_state(count, replicas, dispatchers)
     ring = ring_of(replicas if load_percent else 1)
     patience = patience or endless(count)
-    kernel.run_together(state, _by_kind(requests), table, machines, ring, load_percent, patience)
+    kernel.run_together(state, by_kind(requests), table, machines, ring, load_percent, patience)
     return Served(
         start=state.start,
         compute=state.compute,
@@ -129,7 +129,7 @@ def together(
     )
 
 
-def _by_kind(requests: Requests) -> Requests:
+def by_kind(requests: Requests) -> Requests:
     """[kind, request], also where there is one kind."""
     rows = (np.atleast_2d(values) for values in (requests.ready, requests.after, requests.beside_seconds))
     ready, after, beside = rows

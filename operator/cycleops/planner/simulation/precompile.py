@@ -5,9 +5,9 @@ The image does so when it is built; as a user who can't write there it then prov
 
 import numpy as np
 
-from cycleops.planner.simulation import fleet
+from cycleops.planner.simulation import fleet, shared
 from cycleops.planner.simulation.queues import first_come_first_served
-from cycleops.planner.simulation.rules import Requests, Rules, table_of
+from cycleops.planner.simulation.rules import Handling, Requests, Rules, table_of
 
 
 def main() -> None:
@@ -29,6 +29,10 @@ def main() -> None:
     rules = Rules(maximum_batch=2, delay_seconds=0.0)
     for spread in (fleet.round_robin, fleet.least_connections):
         spread(requests=requests, table=table, rules=rules, replicas=2, dispatchers=1)
+    shared.on_shared_cores(
+        requests=requests, handling=Handling(*(np.full(4, 0.1) for _ in range(4))), table=table, rules=rules,
+        replicas=2, dispatchers=1, load_percent=0, pods_per_core=2,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -76,6 +76,20 @@ class Requests(NamedTuple):
     spread: Array  # 0 to 1: its place on the ring of consistent hashing
 
 
+class Handling(NamedTuple):
+    """What a core that pods share must do for requests beside computing. Arrays with one entry per request, seconds.
+
+    ``inward``, ``outward``: CPU time from the first byte to the queue (of a cache's answer: all of it), and from the
+    end of computing to the last byte. ``before``, ``after``: from the balancer to the core and back; no core works on
+    that.
+    """
+
+    before: Array
+    inward: Array
+    outward: Array
+    after: Array
+
+
 class Patience(NamedTuple):
     """When to give a simulation up: so many late answers of one class are more than its percentile allows.
 

@@ -125,3 +125,19 @@ def test_between_two_sizes_the_smaller_ones_row_counts() -> None:
             replicas=3, rate_per_second=rate
         )
     assert sparse.maximum_replicas == 4
+
+
+def test_two_workers_of_a_replica_are_as_two_replicas(made: Attainment) -> None:
+    both = tabulate(
+        times=service_times(CANDIDATE.profile),
+        hardware=HardwareOption(name="cpu-small", cost_per_hour=0.02),
+        workload=WORKLOAD,
+        budget_milliseconds=80.0,
+        batch_size=4,
+        delay_milliseconds=0.0,
+        maximum_replicas=1,
+        workers=2,
+        settings=SETTINGS,
+    )
+    assert both.capacity_per_second == pytest.approx(2 * made.capacity_per_second)
+    assert both.share[0] == made.share[1]

@@ -1,0 +1,102 @@
+"""What the planner says of each scenario, from the profiles alone. On the host: a pure computation."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench.planner.validate.files import Files, now
+from bench.planner.validate.popularity import hit_ratio
+from bench.planner.validate.scenarios import INPUT_TOKENS_P50, INPUT_TOKENS_P99, PERCENTILE, Scenario
+from cycle_wire.profile import Profile
+from cycleops.planner import Budget, Candidate, HardwareOption, Limits, Pinned, PlanResult, Settings, Workload, plan
+from cycleops.planner.choice import Prepared
+from cycleops.planner.evaluate import Evaluator
+from cycleops.planner.service_time import service_times
+
+SEED = 7
+REQUESTS = 60_000
+ANY_MILLISECONDS = 60_000.0  # the plan is made whatever it predicts; the scenario's budget is held against it after
+PREDICTED_BELOW = 0.97  # of the capacity: the unscored ones go nearer to it than a plan would
+
+
+def predict(scenarios: Sequence[Scenario], files: Files) -> list[dict[str, Any]]:
+    """Rows for the predictions' file: the rate that the load will have, and T as predicted."""
+    return [_row(scenario, files) for scenario in scenarios]
+
+
+def _row(scenario: Scenario, files: Files) -> dict[str, Any]:
+    profile = Profile.model_validate_json(files.profile(scenario.variant).read_bytes())
+    way = json.loads(files.way(scenario.variant).read_text(encoding="utf-8"))["balancerOverheadSeconds"]
+    settings = Settings(
+        requests=REQUESTS, dispatchers=1, balancer_overhead_seconds=way, maximum_utilization=PREDICTED_BELOW
+    )
+    estimate, lower = hit_ratio(scenario.zipf) if scenario.zipf is not None else (0.0, 0.0)
+    # All pods of a scenario stand on one core.
+    hardware = HardwareOption(name="bench", cost_per_hour=1.0, pods_per_core=scenario.replicas)
+    candidate = Candidate(profile=profile, hardware=hardware)
+    workload = Workload(
+        rate_per_second=1.0,
+        input_tokens_p50=INPUT_TOKENS_P50,
+        input_tokens_p99=INPUT_TOKENS_P99,
+        burstiness_cv2=scenario.cv2,
+        rhythm=scenario.rhythm,
+    )
+    rate = scenario.load / _load_of_one(scenario, workload, candidate, settings) / (1 - estimate)
+    workload = replace(workload, rate_per_second=rate, cache_hit_ratio=estimate, cache_hit_ratio_lower=max(lower, 0.0))
+    result = _plan(scenario, workload, candidate, settings)
+    row = {
+        "name": scenario.name,
+        "predictedAt": now(),
+        "profiledAt": profile.measured_at.isoformat(timespec="seconds"),
+        "ratePerSecond": rate,
+        "hitRatio": estimate,
+        "budgetMs": scenario.budget_milliseconds,
+    }
+    if result.plan is None:
+        return {**row, "predictedP50Ms": None, "predictedP99Ms": None, "predictedMet": False}
+    predicted = result.plan.predicted
+    return {
+        **row,
+        "predictedP50Ms": predicted.p50_ms,
+        "predictedP99Ms": predicted.p99_ms,
+        "predictedMet": predicted.sized_at_ms <= scenario.budget_milliseconds,  # as the planner itself decides
+        "lowMs": predicted.low_ms,
+        "highMs": predicted.high_ms,
+        "load": predicted.load,
+        "utilization": predicted.utilization,
+        "meanBatch": predicted.mean_batch,
+        "terms": {
+            term: {"p50Ms": getattr(predicted, term).p50_ms, "p99Ms": getattr(predicted, term).p99_ms}
+            for term in ("pre", "queue", "compute", "post", "overhead")
+        },
+    }
+
+
+def _plan(scenario: Scenario, workload: Workload, candidate: Candidate, settings: Settings) -> PlanResult:
+    """The choice is the scenario's in full: the planner only says what to expect of it."""
+    return plan(
+        workload=workload,
+        budget=Budget(percentile=PERCENTILE, latency_milliseconds=ANY_MILLISECONDS),
+        candidates=[candidate],
+        limits=Limits(maximum_replicas=scenario.replicas),
+        algorithm=scenario.algorithm,
+        seed=SEED,
+        pinned=Pinned(
+            variant=scenario.variant,
+            hardware="bench",
+            batch_size=scenario.batch_size,
+            delay_milliseconds=0.0,
+            replicas=scenario.replicas,
+        ),
+        settings=settings,
+    )
+
+
+def _load_of_one(scenario: Scenario, workload: Workload, candidate: Candidate, settings: Settings) -> float:
+    """The share of the capacity that one request per second is."""
+    evaluator = Evaluator(
+        workload=workload, percentile=PERCENTILE, algorithm=scenario.algorithm, settings=settings, seed=SEED
+    )
+    prepared = Prepared(candidate=candidate, times=service_times(candidate.profile), accuracy=None)
+    return evaluator.load(prepared, scenario.batch_size, scenario.replicas)
