@@ -30,9 +30,10 @@ def tabulate(
     settings: Settings | None = None,
     seed: int = 0,
 ) -> Attainment:
-    """``workers``: of each replica; as in the planner, each has a queue of its own. Of the workload only lengths, burstiness and cache count; the rate is what is varied.
+    """Of the workload only lengths, burstiness and cache count; the rate is what is varied.
 
-    ``len(LOADS)`` simulations for each of ``sizes``: run it in a thread, when the plan changes.
+    ``workers``: of each replica; as in the planner, each has a queue of its own. ``len(LOADS)`` simulations for each of
+    ``sizes``: run it in a thread, when the plan changes.
     """
     settings = settings or Settings()
     draws = draw(workload=workload, requests=settings.requests, dispatchers=settings.dispatchers, seed=seed)
