@@ -4,6 +4,7 @@ import datetime as dt
 
 from cycle_wire.profile import Histogram, MetricValue, Pace, Profile, ProfileRow
 from cycle_wire.reports import (
+    Baseline,
     BaselineReport,
     FailureReport,
     ProfileReport,
@@ -44,7 +45,7 @@ def trained() -> TrainedReport:
 
 def baselines() -> BaselineReport:
     values = [MetricValue(name="accuracy", value=0.1, rows=3000)]
-    return BaselineReport(majority=values, bag_of_words=values)
+    return BaselineReport(baselines=[Baseline(name="majority", description="The commonest class.", metrics=values)])
 
 
 def variants(*names: str) -> VariantReport:

@@ -59,15 +59,21 @@ class TrainedReport(WireModel):
     steps: int
     final_loss: float
     train_rows: int = Field(description="Distinct training rows seen.")
-    labels: int
+    labels: int = Field(description="Classes; 0 for a task without.")
+    from_random_weights: bool = Field(False, description="There were no weights to start from.")
+
+
+class Baseline(WireModel):
+    """A simple model on the same training and evaluation rows."""
+
+    name: str = Field(max_length=40)
+    description: str = Field(max_length=200)
+    metrics: list[MetricValue] = Field(max_length=32)
 
 
 class BaselineReport(WireModel):
-    """Majority class and bag of words (scikit-learn) on the same training and evaluation rows."""
-
     kind: Literal["Baselines"] = "Baselines"
-    majority: list[MetricValue]
-    bag_of_words: list[MetricValue]
+    baselines: list[Baseline] = Field(max_length=16)
 
 
 class VariantReport(WireModel):

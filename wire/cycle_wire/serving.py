@@ -82,7 +82,7 @@ class ProfilingConfig(WireModel):
     variants: list[ProfileVariant] = Field(min_length=1)
     evaluation_path: ContainerPath
     fields: Fields
-    evaluation: Evaluation
+    evaluation: Evaluation = Field(description="Its metrics are never empty.")
     batch_sizes: list[int] = Field(min_length=1)
     sequence_lengths: list[int] = Field(min_length=1)
     hardware_class: str

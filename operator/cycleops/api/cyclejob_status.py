@@ -15,8 +15,8 @@ Metrics = Annotated[
 
 
 class Metric(ApiModel):
-    name: str = Field(max_length=63, description="accuracy, f1Macro, ...")
-    value: float = Field(description="Higher is better for accuracy and f1Macro.")
+    name: str = Field(max_length=63, description="accuracy, f1Macro, tokenAccuracy, perplexity, ...")
+    value: float = Field(description="Higher is better, but for perplexity.")
     rows: int = Field(ge=0, description="Evaluation rows behind the value.")
 
 
@@ -65,14 +65,16 @@ class TrainedModel(ApiModel):
     steps: int | None = Field(None, ge=0, description="Optimizer steps it took.")
     final_loss: float | None = Field(None, description="Training loss at the end.")
     train_rows: int | None = Field(None, ge=0, description="Distinct rows it was trained on.")
-    labels: int | None = Field(None, ge=0, description="Classes.")
+    labels: int | None = Field(None, ge=0, description="Classes; 0 for a task without.")
+    from_random_weights: bool = Field(False, description="Training had no weights to start from and drew them.")
 
 
-class Baselines(ApiModel):
-    """What a model must beat, on the same training and evaluation rows."""
+class BaselineStatus(ApiModel):
+    """A simple model on the same training and evaluation rows."""
 
-    majority: Metrics = Field(default_factory=list, description="Always the most frequent class.")
-    bag_of_words: Metrics = Field(default_factory=list, description="Logistic regression on word counts.")
+    name: str = Field(max_length=40, description="majority and bagOfWords; of language models unigram and bigram.")
+    description: str = Field(max_length=200, description="What it does.")
+    metrics: Metrics = Field(default_factory=list, description="What it reaches.")
 
 
 class VariantStatus(ApiModel):
@@ -112,7 +114,12 @@ class CycleJobStatus(ApiModel):
     progress: Progress | None = Field(None, description="Of the training.")
     last_checkpoint: CheckpointStatus | None = Field(None, description="The newest.")
     model: TrainedModel | None = Field(None, description="The trained model.")
-    baselines: Baselines | None = Field(None, description="What a model must beat.")
+    baselines: list[BaselineStatus] = Field(
+        default_factory=list,
+        max_length=16,
+        description="What a model must beat.",
+        json_schema_extra=list_map("name"),
+    )
     variants: list[VariantStatus] = Field(
         default_factory=list,
         max_length=64,

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from cycle_wire.base import Digest, IntOrDecimal, Name, decimal_bounds
-from cycle_wire.parts import MetricName
+from cycle_wire.metrics import LOWER_IS_BETTER
 from cycle_wire.serving import CachePolicy
 from cycleops.api.base import (
     ApiModel,
@@ -22,6 +22,7 @@ from cycleops.api.base import (
     rules,
     short_name,
 )
+from cycleops.api.budget import Budget
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.pods import PodTemplate
 
@@ -48,48 +49,6 @@ class ModelReference(ApiModel):
     cycle_job: Name | None = Field(None, description="CycleJob of this namespace: its model and profiles.")
     uri: Uri | None = Field(None, description="Folder of a trained model, named by its digest; with digest.")
     digest: Digest | None = Field(None, description="sha256:<hex> of that model; its profiles are found by it.")
-
-
-class LatencyBudget(ApiModel):
-    percentile: IntOrDecimal = Field(
-        Decimal("99"),
-        description="Share of the requests, in percent, that must meet the budget.",
-        json_schema_extra=decimal_bounds(at_least="50", at_most="99.99"),
-    )
-    milliseconds: IntOrDecimal = Field(
-        description="From the balancer's door in to its door out.",
-        json_schema_extra=decimal_bounds(above="0", at_most="600000"),
-    )
-
-
-class StageBudget(ApiModel):
-    """Caps by term, at the same percentile."""
-
-    pre_milliseconds: IntOrDecimal | None = Field(
-        None, description="Of tokenizing.", json_schema_extra=decimal_bounds(above="0", at_most="600000")
-    )
-    post_milliseconds: IntOrDecimal | None = Field(
-        None, description="Of making the answer.", json_schema_extra=decimal_bounds(above="0", at_most="600000")
-    )
-
-
-class AccuracyFloor(ApiModel):
-    metric: MetricName = Field("accuracy", description="Metric of the job's evaluation.")
-    minimum: IntOrDecimal | None = Field(
-        None, description="Smallest value allowed.", json_schema_extra=decimal_bounds(at_least="0", at_most="1")
-    )
-    maximum_drop: IntOrDecimal | None = Field(
-        None,
-        description="Largest loss allowed against the baseline variant.",
-        json_schema_extra=decimal_bounds(at_least="0", at_most="1"),
-    )
-    baseline: Name | None = Field(None, description="Variant that maximumDrop is counted from.")
-
-
-class Budget(ApiModel):
-    latency: LatencyBudget = Field(description="What must be met.")
-    stages: StageBudget | None = Field(None, description="Caps by term.")
-    accuracy: AccuracyFloor | None = Field(None, description="Floor; without it every variant may serve.")
 
 
 class InputTokens(ApiModel):
@@ -217,6 +176,11 @@ _RULES = (
         "!has(self.budget.accuracy) || has(self.budget.accuracy.maximumDrop) == has(self.budget.accuracy.baseline)",
         "budget.accuracy.baseline must be given with maximumDrop, and only with it",
         ".budget.accuracy.baseline",
+    ),
+    rule(
+        f"!has(self.budget.accuracy) || !(self.budget.accuracy.metric in {sorted(LOWER_IS_BETTER)})",
+        "budget.accuracy.metric must be better when higher; of a language model it is tokenAccuracy",
+        ".budget.accuracy.metric",
     ),
     rule(
         "!has(self.cache) || !has(self.cache.l2) || has(self.cache.l1) "

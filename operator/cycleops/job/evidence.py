@@ -19,7 +19,7 @@ from cycle_wire.reports import (
 )
 from cycleops.api.cyclejob import CycleJobSpec
 from cycleops.api.cyclejob_status import (
-    Baselines,
+    BaselineStatus,
     CheckpointStatus,
     CycleJobStatus,
     FailureStatus,
@@ -93,7 +93,12 @@ def _(message: TrainedReport, _: CycleJobStatus, __: dt.datetime) -> dict[str, o
 
 @_fields.register
 def _(message: BaselineReport, _: CycleJobStatus, __: dt.datetime) -> dict[str, object]:
-    return {"baselines": Baselines(majority=_metrics(message.majority), bag_of_words=_metrics(message.bag_of_words))}
+    return {
+        "baselines": [
+            BaselineStatus(name=entry.name, description=entry.description, metrics=_metrics(entry.metrics))
+            for entry in message.baselines
+        ]
+    }
 
 
 @_fields.register

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from cycleops.api.budget import Budget
 from cycleops.api.cores import server_threads_of
-from cycleops.api.cycleservice import Budget, CycleServiceSpec, PlanningMode
+from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
 from cycleops.planner import model

@@ -175,7 +175,7 @@ def trained_report(final_loss: float = 0.5) -> TrainedReport:
 
 
 def baseline_report() -> BaselineReport:
-    return BaselineReport(majority=[], bag_of_words=[])
+    return BaselineReport(baselines=[])
 
 
 def variant_report(o: Observation) -> VariantReport:
