@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from examples.demo_data.prepare import EXAMPLES, Row, hash_of, lines_of, split, write
+from examples.demo_data.prepare import Row, hash_of, lines_of, split, synsets, write
 
 MODEL = "dictionary-llama"
 VOCABULARY = 4096
@@ -51,17 +51,10 @@ QUESTIONS = {
 
 
 def entries(folder: Path) -> Iterator[Row]:
-    """Word, part of speech and gloss (without its quoted examples) of every synset."""
-    for part in ("noun", "verb", "adj", "adv"):
-        with (folder / f"data.{part}").open(encoding="utf-8") as lines:
-            for line in lines:
-                fields, bar, text = line.partition(" | ")
-                if not bar or line.startswith("  "):  # the licence at the top is indented
-                    continue
-                gloss = EXAMPLES.split(text.strip(), maxsplit=1)[0]
-                if gloss:
-                    _, _, kind, _, word, *_ = fields.split()
-                    yield {"word": word.split("(")[0].replace("_", " "), "kind": kind, "gloss": gloss}
+    """Word, part of speech and gloss of every synset."""
+    for fields, gloss in synsets(folder):
+        _, _, kind, _, word, *_ = fields
+        yield {"word": word.split("(")[0].replace("_", " "), "kind": kind, "gloss": gloss}
 
 
 def lesson(entry: Row) -> dict[str, Any]:

@@ -78,8 +78,8 @@ MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_
 Row = dict[str, str]
 
 
-def glosses(folder: Path) -> Iterator[Row]:
-    """Every synset's gloss without its quoted examples, and its supersense."""
+def synsets(folder: Path) -> Iterator[tuple[list[str], str]]:
+    """Every synset's fields (wndb(5WN)) and its gloss without the quoted examples."""
     for part in ("noun", "verb", "adj", "adv"):
         with (folder / f"data.{part}").open(encoding="utf-8") as lines:
             for line in lines:
@@ -88,7 +88,13 @@ def glosses(folder: Path) -> Iterator[Row]:
                     continue
                 gloss = EXAMPLES.split(text.strip(), maxsplit=1)[0]
                 if gloss:
-                    yield {"gloss": gloss, "supersense": SUPERSENSES[int(fields.split()[1])]}
+                    yield fields.split(), gloss
+
+
+def glosses(folder: Path) -> Iterator[Row]:
+    """Every synset's gloss and its supersense."""
+    for fields, gloss in synsets(folder):
+        yield {"gloss": gloss, "supersense": SUPERSENSES[int(fields[1])]}
 
 
 def hash_of(row: Row) -> int:

@@ -1,4 +1,4 @@
-"""What a CycleService must meet: latency, caps by term, accuracy."""
+"""What a CycleService must meet: latency, caps by term, caps of generated text, accuracy."""
 
 from decimal import Decimal
 
@@ -32,6 +32,21 @@ class StageBudget(ApiModel):
     )
 
 
+class GenerationBudget(ApiModel):
+    """Caps of a model that generates text, at the same percentile; at least one of them."""
+
+    first_token_milliseconds: IntOrDecimal | None = Field(
+        None,
+        description="Time to first token: from the balancer's door in to the first token out.",
+        json_schema_extra=decimal_bounds(above="0", at_most="600000"),
+    )
+    per_token_milliseconds: IntOrDecimal | None = Field(
+        None,
+        description="Time per output token: between two tokens of an answer; the percentile is over all of these gaps.",
+        json_schema_extra=decimal_bounds(above="0", at_most="600000"),
+    )
+
+
 class AccuracyFloor(ApiModel):
     metric: MetricName = Field("accuracy", description="Metric of the job's evaluation, better when higher.")
     minimum: IntOrDecimal | None = Field(
@@ -48,4 +63,7 @@ class AccuracyFloor(ApiModel):
 class Budget(ApiModel):
     latency: LatencyBudget = Field(description="What must be met.")
     stages: StageBudget | None = Field(None, description="Caps by term.")
+    generation: GenerationBudget | None = Field(
+        None, description="Of a model that generates text, caps of its tokens; latency is of the whole answer."
+    )
     accuracy: AccuracyFloor | None = Field(None, description="Floor; without it every variant may serve.")

@@ -26,7 +26,7 @@ from cycle_trainer.files import digest_of
 from cycle_trainer.tasks.text_classification import TextClassification
 from cycle_wire.parts import Granularity, Quantization, Scheme
 from cycle_wire.variant import VariantManifest
-from tests.images.trainer.tiny import LABELS, Workplace, write_model
+from tests.images.trainer.tiny import LABELS, Workplace, keep_as_trained, write_model
 
 INT8 = {"bits": 8, "scheme": "Symmetric", "granularity": "PerChannel", "activations": "Dynamic"}
 VARIANTS: list[dict[str, Any]] = [
@@ -53,13 +53,7 @@ def trained(workplace: Workplace) -> Workplace:
     model = task.pretrained()
     with torch.no_grad():
         task.prepare(model, range(200))
-    scratch = workplace.output / "scratch"
-    scratch.mkdir(parents=True)
-    write_weights(task.weights(model), scratch / "model.safetensors")
-    task.write_companions(model, scratch)
-    digest = digest_of(scratch / "model.safetensors")
-    scratch.rename(workplace.output / digest.replace(":", "-"))
-    workplace.spec |= {"modelDigest": digest, "variants": VARIANTS}
+    keep_as_trained(workplace, task=task, model=model, variants=VARIANTS)
     return workplace
 
 

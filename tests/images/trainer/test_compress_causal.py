@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from cycle_server.engine.model import read_weights, write_weights
+from cycle_server.engine.model import read_weights
 from cycle_trainer import compress
 from cycle_trainer.compress.masks import Masks
 from cycle_trainer.families import causal
@@ -15,7 +15,7 @@ from cycle_trainer.families.units import matrix
 from cycle_trainer.files import digest_of
 from cycle_trainer.tasks.language_modeling import LanguageModeling, padded
 from cycle_wire.variant import LayerShape, VariantManifest
-from tests.images.trainer.tiny import Workplace
+from tests.images.trainer.tiny import Workplace, keep_as_trained
 from tests.images.trainer.tiny_causal import INT8, make_causal, write_causal_model
 
 VARIANTS: list[dict[str, Any]] = [
@@ -33,14 +33,7 @@ def prepared(workplace: Workplace, family: str) -> Workplace:
     """The workplace with a 'trained' model: random weights serve to show what becomes of them."""
     make_causal(workplace, family=family, weights=True)
     task = LanguageModeling(workplace.write_config())
-    model = task.pretrained()
-    scratch = workplace.output / "scratch"
-    scratch.mkdir(parents=True)
-    write_weights(task.weights(model), scratch / "model.safetensors")
-    task.write_companions(model, scratch)
-    digest = digest_of(scratch / "model.safetensors")
-    scratch.rename(workplace.output / digest.replace(":", "-"))
-    workplace.spec |= {"modelDigest": digest, "variants": VARIANTS}
+    keep_as_trained(workplace, task=task, model=task.pretrained(), variants=VARIANTS)
     return workplace
 
 
