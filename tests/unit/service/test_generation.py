@@ -146,3 +146,15 @@ def test_the_servers_histograms_of_tokens_are_read() -> None:
     assert measured.requests == 40
     assert 20 < measured.terms["firstToken"].budgeted <= 50
     assert 10 < measured.terms["perToken"].budgeted <= 20
+
+
+def test_what_waits_too_long_for_its_first_token_is_refused() -> None:
+    """Servers refuse by the first token, not by the whole answer: four of its budgets are overload."""
+    caps = {"firstTokenMilliseconds": 100}
+    capped = observation(spec=spec(budget={"latency": LATENCY, "generation": caps}, traffic=TRAFFIC))
+    decision = decide(capped)
+    assert decision.deploy is not None
+    assert (decision.deploy.budget_milliseconds, decision.deploy.target_milliseconds) == (400.0, 4000.0)
+    without = decide(observation(spec=spec(budget={"latency": LATENCY}, traffic=TRAFFIC)))
+    assert without.deploy is not None
+    assert without.deploy.budget_milliseconds == 16_000.0
