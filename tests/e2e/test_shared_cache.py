@@ -218,7 +218,7 @@ def test_a_cache_that_is_killed_is_bypassed_without_an_error_and_found_again(sha
 
 def test_replacing_the_pods_costs_no_call(shared: Service) -> None:
     """New server pods and new balancers, under load over both protocols."""
-    command = shared.command(LOAD, f"http://{shared.host}{INFER}", f"{shared.host}:9000", "60", NAME)
+    command = shared.command(LOAD, f"http://{shared.host}{INFER}", f"{shared.host}:9000", "120", NAME)
     # The load must not run in a pod that is replaced.
     pod = shared.pods("server")[0]["metadata"]["name"]
     image = shared.kubectl.get("pod", pod)["spec"]["containers"][0]["image"]  # type: ignore[index]
@@ -229,7 +229,7 @@ def test_replacing_the_pods_costs_no_call(shared: Service) -> None:
         shared.kubectl.run("rollout", "restart", f"deployment/{name}")
         shared.kubectl.run("rollout", "status", f"deployment/{name}", "--timeout=120s", timeout_seconds=130)
     ended = ("Succeeded", "Failed")
-    wait_until(lambda: shared.kubectl.get("pod", "load")["status"]["phase"] in ended, seconds=120)  # type: ignore[index]
+    wait_until(lambda: shared.kubectl.get("pod", "load")["status"]["phase"] in ended, seconds=240)  # type: ignore[index]
     counts = Counter(json.loads(shared.kubectl.logs("load")))
     shared.kubectl.delete("pod", "load", "--wait=false")
     print(counts)

@@ -86,7 +86,7 @@ def _train(config: TrainingConfig, *, collective: Horovod, sender: Sender) -> No
     finished = _resume(config, task=task, plan=plan, model=model, tensors=tensors, collective=collective)
     # Dropout differs by rank and doesn't repeat after a resume; all else is the same.
     torch.manual_seed(config.training.seed + 1_000_003 * finished + collective.rank)
-    progress = Progress(plan=plan)
+    progress = Progress(plan=plan, first_step=finished)
     for step in steps(
         model=model,
         task=task,

@@ -1,6 +1,7 @@
 """Status of a CycleJob: what pods reported, and what became of it."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -49,7 +50,56 @@ class Progress(ApiModel):
     pre_seconds: float | None = Field(None, description="Of one step: waiting for data.")
     compute_seconds: float | None = Field(None, description="Of one step: forward, backward, all-reduce, optimizer.")
     post_seconds: float | None = Field(None, description="Of one step: logging and checkpoint.")
+    forward_seconds: float | None = Field(None, description="Of compute.")
+    backward_seconds: float | None = Field(None, description="Of compute, with the all-reduce that runs beside it.")
+    all_reduce_seconds: float | None = Field(None, description="Of compute: waiting for the gradients' sum.")
     time: datetime | None = Field(None, description="When it was reported.")
+    estimated_completion_time: datetime | None = Field(
+        None, description="When the last step is done, if steps go on taking as long as those of the last report."
+    )
+
+
+class GoodputState(StrEnum):
+    QUEUED = "Queued"  # nothing runs: it waits for what it needs
+    STARTING = "Starting"  # pods start and find each other
+    TRAINING = "Training"
+    RESTARTING = "Restarting"  # from a failure, or the end of a suspension, to the next attempt's world
+    SUSPENDED = "Suspended"
+    ENDED = "Ended"  # the training is over
+
+
+class Attempt(ApiModel):
+    """What the attempt that runs has reported."""
+
+    first_step: int = Field(0, ge=0, description="Steps that were done before it: of its checkpoint.")
+    last_step: int = Field(0, ge=0, description="Steps that are done.")
+    productive_seconds: float = Field(0.0, ge=0, description="Pre and compute of its steps.")
+    checkpointing_seconds: float = Field(0.0, ge=0, description="Post of its steps: logging and checkpoints.")
+
+
+class Goodput(ApiModel):
+    """Where the seconds went, from the creation of the job to the end of its training."""
+
+    state: GoodputState = Field(description="Whose clock runs.")
+    since: datetime = Field(description="Since when; the seconds below have the states that are over.")
+    ratio: float | None = Field(None, ge=0, le=1, description="Goodput: productive seconds over all of them.")
+    productive_seconds: float = Field(0.0, ge=0, description="Pre and compute of steps that count, as reported.")
+    checkpointing_seconds: float = Field(0.0, ge=0, description="Logging and checkpoints, of attempts that are over.")
+    lost_seconds: float = Field(0.0, ge=0, description="Of steps that had to be done again.")
+    lost_steps: int = Field(0, ge=0, description="Steps that had to be done again.")
+    queued_seconds: float = Field(0.0, ge=0, description="Before the first pods were made.")
+    starting_seconds: float = Field(0.0, ge=0, description="From the first pods to the first world.")
+    restarting_seconds: float = Field(0.0, ge=0, description="Between a failure and the next attempt's world.")
+    suspended_seconds: float = Field(0.0, ge=0, description="By spec.suspend.")
+    training_seconds: float = Field(
+        0.0, ge=0, description="From a world to the end of its attempt: steps, checkpoints, reading and saving."
+    )
+    earlier_productive_seconds: float = Field(
+        0.0, ge=0, description="Of attempts that are over, without what was lost."
+    )
+    last_step: int = Field(0, ge=0, description="The newest step that was reported.")
+    step_seconds: float = Field(0.0, ge=0, description="Of one step of the attempt before.")
+    attempt: Attempt | None = Field(None, description="The attempt that runs.")
 
 
 class CheckpointStatus(ApiModel):
@@ -112,6 +162,7 @@ class CycleJobStatus(ApiModel):
     workers: WorkersStatus | None = Field(None, description="Worker pods.")
     world: WorldStatus | None = Field(None, description="The world that trained.")
     progress: Progress | None = Field(None, description="Of the training.")
+    goodput: Goodput | None = Field(None, description="Where the seconds of the training went.")
     last_checkpoint: CheckpointStatus | None = Field(None, description="The newest.")
     model: TrainedModel | None = Field(None, description="The trained model.")
     baselines: list[BaselineStatus] = Field(
@@ -133,4 +184,7 @@ class CycleJobStatus(ApiModel):
         json_schema_extra=list_map("variant", "hardware"),
     )
     restarts: int | None = Field(None, ge=0, description="How often the training was started anew.")
+    earlier_failures: int = Field(
+        0, ge=0, description="Failures before the launcher Job that is there now: it was deleted because nothing moved."
+    )
     failure: FailureStatus | None = Field(None, description="Why the job failed, from the pod that gave up.")

@@ -33,6 +33,10 @@ from cycleops.api.cyclejob_status import (
 from cycleops.controller.inbox import Delivery
 from cycleops.job import names
 
+# What status.progress has of a progress report.
+_OF_STEP = set(Progress.model_fields) - {"time", "estimated_completion_time"}
+_LONGEST_SECONDS = 10 * 365 * 86_400.0  # beyond it a time of completion says nothing; also keeps out what isn't finite
+
 
 def fold(
     status: CycleJobStatus, deliveries: Iterable[Delivery], *, job: str, spec: CycleJobSpec, now: dt.datetime
@@ -72,9 +76,11 @@ def _(message: WorldReport, _: CycleJobStatus, now: dt.datetime) -> dict[str, ob
 
 @_fields.register
 def _(message: ProgressReport, _: CycleJobStatus, now: dt.datetime) -> dict[str, object]:
-    numbers = message.model_dump(exclude={"kind"})
-    finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-    return {"progress": Progress(**finite, time=now)}
+    finite = {name: value for name, value in message.model_dump(include=_OF_STEP).items() if math.isfinite(value)}
+    step_seconds = message.pre_seconds + message.compute_seconds + message.post_seconds
+    left = (message.total_steps - message.step) * step_seconds
+    done = now + dt.timedelta(seconds=round(left)) if 0.0 <= left < _LONGEST_SECONDS else None
+    return {"progress": Progress(**finite, time=now, estimated_completion_time=done)}
 
 
 @_fields.register

@@ -75,12 +75,8 @@ class GrpcService:
     async def _model_metadata(
         self, request: messages.ModelMetadataRequest, _context: Context
     ) -> messages.ModelMetadataResponse:
-        answerer = self._answerer
-        answerer.check_model(request.name, request.version or None)
-        name = answerer.config.model_name
-        return grpc_messages.metadata(
-            v2.model_metadata(model_name=name, model_version=answerer.version, classes=answerer.classes)
-        )
+        self._answerer.check_model(request.name, request.version or None)
+        return grpc_messages.metadata(self._answerer.model_metadata())
 
     async def _model_infer(self, message: messages.ModelInferRequest, context: Context) -> messages.ModelInferResponse:
         with self._answerer.drain:

@@ -16,7 +16,8 @@ from cycle_server.protocol import v2
 from cycle_server.server.metrics import exposition
 from cycle_server.sidecar.front import IDLE_SECONDS, Front
 from cycle_server.sidecar.metrics import SidecarMetrics
-from cycle_server.sidecar.responder import Asked, Responder
+from cycle_server.sidecar.responder import UNREACHABLE, Asked, Responder
+from cycle_server.sidecar.streams import READERS, Generations
 from cycle_server.sidecar.upstream import FORWARDED_HEADERS, PASSED_ON_HEADERS, Upstream, returned_headers
 from cycle_server.tracing import tracing
 from cycle_wire.serving import SidecarConfig
@@ -36,6 +37,7 @@ class Sidecar:
         self.tracing = tracing("cycle-cache")
         self._upstream = Upstream(config.upstream)
         self._responder = Responder(config, upstream=self._upstream, metrics=self._metrics, tracing=self.tracing)
+        self._generations = Generations(self._responder, upstream=self._upstream, metrics=self._metrics)
         self._runner = web.AppRunner(
             self._app(),
             handle_signals=False,
@@ -93,6 +95,7 @@ class Sidecar:
                 web.get("/v2/health/ready", self._ready),
                 web.post("/v2/models/{model}/infer", self._infer),
                 web.post("/v2/models/{model}/versions/{version}/infer", self._infer),
+                *(web.post(path, self._generate) for path in READERS),
                 web.route("*", "/{path:.*}", self._pass_on),
             ]
         )
@@ -129,6 +132,15 @@ class Sidecar:
                 return _error(f"{unreadable[0]}: isn't UTF-8", status=400)
             reply = await self._responder.reply(Asked(path=request.raw_path, headers=request.headers, body=body))
             return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        with self._drain:
+            try:
+                return await self._generations.answer(request, await request.read())
+            except web.HTTPRequestEntityTooLarge:
+                return self._too_large()
+            except UNREACHABLE as error:
+                return _unreachable(error)
 
     def _too_large(self) -> web.Response:
         self._metrics.requests.labels("bypass", "413").inc()

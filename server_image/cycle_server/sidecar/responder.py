@@ -106,6 +106,27 @@ class Responder:
         if config.shared is not None and self._cacheable:
             self._shared = SharedCache(config.shared, metrics=SharedMetrics(metrics.registry))
 
+    @property
+    def cacheable(self) -> bool:
+        """Whether this variant's answers may be kept at all."""
+        return self._cacheable
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
+
+    async def find(self, key: bytes) -> Kept | None:
+        """In memory, else in the shared cache."""
+        kept = self.cache.get(key)
+        if kept is None and self._shared is not None and (found := await self._shared.get(key)) is not None:
+            return self.cache.put(key, found.body, age_seconds=found.age_seconds)
+        return kept
+
+    def keep(self, key: bytes, body: bytes) -> None:
+        self.cache.put(key, body)
+        if self._shared is not None:
+            self._shared.put(key, body)
+
     async def close(self) -> None:
         if self._shared is not None:
             await self._shared.close()
@@ -188,9 +209,11 @@ class Responder:
         if _TENSOR in asked.headers:
             return None
         try:
-            return v2.parse_infer(asked.body)
+            request = v2.parse_infer(asked.body)
         except v2.ProtocolError:
             return None
+        # A language model draws tokens then: another answer each time.
+        return None if (request.parameters.model_extra or {}).get("temperature") else request
 
     def _hit(self, kept: Kept, request_id: str | None) -> _Outcome:
         answer = Answer(status=200, body=with_id(kept.body, request_id), headers=JSON_HEADERS)
