@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from cycle_wire.profile import GenerationRow
 from cycle_wire.profile import Histogram as Times
+from cycle_wire.serving import ServerConfig
 from cycleops.api.conditions import ConditionStatus, ServiceCondition, find_condition
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.reasons import Reason
@@ -16,8 +17,9 @@ from cycleops.service.histograms import Measured, Quantiles, Window, parse
 from cycleops.service.observation import Measurement, Outcome
 from cycleops.service.planning import Planning
 from cycleops.service.policies import decide
+from cycleops.service.server import server_children
 from cycleops.service.status import new_status
-from tests.unit.service.make import found, hardware, observation, profile, sources, spec
+from tests.unit.service.make import OWNER, deployed, found, hardware, observation, profile, sources, spec
 
 LATENCY = {"percentile": 95, "milliseconds": 4000}
 TRAFFIC = {
@@ -158,3 +160,18 @@ def test_what_waits_too_long_for_its_first_token_is_refused() -> None:
     without = decide(observation(spec=spec(budget={"latency": LATENCY}, traffic=TRAFFIC)))
     assert without.deploy is not None
     assert without.deploy.budget_milliseconds == 16_000.0
+
+
+def test_keys_and_values_have_a_quarter_of_the_memory() -> None:
+    """A plan's most sequences at once are the server's."""
+
+    def server(**changes: Any) -> ServerConfig:
+        service = spec(**changes)
+        plan_ = deployed(batch_size=8)
+        asked = hardware(resources={"requests": {"cpu": "1", "memory": "8Gi"}})
+        children = server_children(owner=OWNER, spec=service, deployed=plan_, hardware=asked, image="server")
+        return ServerConfig.model_validate_json(children[0]["data"]["server.json"])
+
+    generating = server(traffic=TRAFFIC, budget={"latency": LATENCY})
+    assert (generating.maximum_batch_size, generating.key_value_bytes) == (8, 2 * 1024**3)
+    assert server().key_value_bytes is None
