@@ -103,7 +103,7 @@ def service(
             admin_port=free_port(), budget_milliseconds=NEVER_SHED_MILLISECONDS,
             maximum_connections=BALANCER_CONNECTIONS,
         )  # fmt: skip
-        groups.add(stack.enter_context(_running(["haproxy", "-db", "-f", str(file)], core=cores.outside)))
+        groups.add(stack.enter_context(_running(["haproxy", "-q", "-db", "-f", str(file)], core=cores.outside)))
         yield Service(url=_url(http_port), pod_urls=[_url(port) for port in ports], groups=groups)
 
 
