@@ -22,7 +22,7 @@ from cycle_wire.serving import ServerConfig, SidecarConfig
 from cycleops.api.cycleservice import BalancingAlgorithm
 
 MODEL_NAME = "m"
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 NEVER_SHED_MILLISECONDS = 60_000
 BALANCER_CONNECTIONS = 256  # a container's usual limit is 1,024 open files
 CACHE_BYTES = 256 << 20  # nothing that a scenario asks for goes
