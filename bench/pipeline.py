@@ -29,7 +29,8 @@ from bench.kernels import CANDIDATES, CLASSES, make_encoder
 from cycle_server.batching.batcher import Batcher
 from cycle_server.batching.cost import Cost
 from cycle_server.batching.policy import Limits
-from cycle_server.engine.pipeline import Engine, Tokens, configure_process
+from cycle_server.engine.pipeline import Engine, configure_process
+from cycle_server.engine.stages import Tokens
 from cycle_server.load.arrivals import LengthDistribution
 from cycle_server.protocol import v2
 

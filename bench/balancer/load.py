@@ -34,6 +34,7 @@ class Seen:
     outside: list[float] = field(default_factory=list)
     uncovered: list[float] = field(default_factory=list)
     errors: int = 0
+    other_load: float = 0.0  # share of a core that other processes took meanwhile
 
 
 async def run(load: Load) -> Seen:

@@ -1,9 +1,10 @@
-"""A pod of the benchmark: the real cache sidecar before a small server with a stated service time.
+"""The pods of the benchmark: real cache sidecars, each before a small server with a stated service time.
 
-    python -m bench.balancer.pod ADDRESS PORT UPSTREAM_PORT SERVICE_MILLISECONDS CACHE_BYTES
+    python -m bench.balancer.pod PORT UPSTREAM_PORT SERVICE_MILLISECONDS CACHE_BYTES ADDRESS...
 
-The server answers one request at a time, first come, first served, each after the service time: a queue as a model
-server has one, without a model's computing, so that two cores can carry several pods.
+All in one process, which needs a tenth of a core: on two cores, more processes would wait for each other's turns and
+not for their queues. Each server answers one request at a time, first come, first served, each after the service time:
+a queue as a model server has one, without a model's computing, so that two cores can carry several pods.
 """
 
 import asyncio
@@ -41,11 +42,12 @@ def upstream(service_seconds: float) -> web.Application:
     return app
 
 
-async def run(address: str, port: int, upstream_port: int, service_seconds: float, cache_bytes: int) -> None:
+async def start(
+    address: str, *, port: int, upstream_port: int, service_seconds: float, cache_bytes: int, drain: Drain
+) -> None:
     runner = web.AppRunner(upstream(service_seconds), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, address, upstream_port).start()
-    drain = Drain(drain_seconds=0, quiet_seconds=0)
     config = SidecarConfig(
         upstream=f"http://{address}:{upstream_port}",
         port=port,
@@ -55,10 +57,22 @@ async def run(address: str, port: int, upstream_port: int, service_seconds: floa
         ttl_seconds=3600,
     )
     await Sidecar(config, drain=drain).start(host=address, port=port)
+
+
+async def run(port: str, upstream_port: str, milliseconds: str, cache_bytes: str, *addresses: str) -> None:
+    drain = Drain(drain_seconds=0, quiet_seconds=0)
+    for address in addresses:
+        await start(
+            address,
+            port=int(port),
+            upstream_port=int(upstream_port),
+            service_seconds=float(milliseconds) / 1000,
+            cache_bytes=int(cache_bytes),
+            drain=drain,
+        )
     drain.listen()
     await drain.finished()
 
 
 if __name__ == "__main__":
-    _, address, port, upstream_port, milliseconds, cache_bytes = sys.argv
-    asyncio.run(run(address, int(port), int(upstream_port), float(milliseconds) / 1000, int(cache_bytes)))
+    asyncio.run(run(*sys.argv[1:]))

@@ -2,7 +2,8 @@
 
 All servers run from the start, on one core, and all but one are stopped (SIGSTOP). They take turns in the order
 A B C, then C B A, so that a slow drift of the machine falls on all alike; each turn gives every server the same
-requests at the same multiples of one sequence of Poisson arrivals.
+requests at the same multiples of one sequence of Poisson arrivals. serve.json is written after every measurement; the
+phase p99 takes each row's rate from there, so that the phases may be calls of their own.
 """
 
 import argparse
@@ -13,17 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.serve.client import Client, Latencies, quantile
-from bench.serve.machine import Disturbance, resident_bytes
-from bench.serve.rows import DIRECT, Row, table, to_records, verdict, write_json
+from bench.serve.machine import Disturbance, on_core, resident_bytes
+from bench.serve.rows import DIRECT, Row, read_json, table, to_records, verdict, write_json
 from bench.serve.search import highest_rate
-from bench.serve.servers import MAXIMUM_BATCH_SIZE, Place, Server, on_core, start_ours, start_peers
+from bench.serve.servers import MAXIMUM_BATCH_SIZE, Place, Server, start_ours, start_peers
 from bench.serve.texts import Corpus, make_corpus
 from bench.serve.variant import write_variant
 from cycle_wire.parts import Precision
@@ -33,6 +35,7 @@ BUDGET_SECONDS = 0.080  # that of examples/cycleservice.yaml
 PERCENTILE = 0.99
 LOW_RATE = 20.0
 OUR_MODEL = "engine"  # bench.serve.peers.model
+PHASES = ("capacity", "p99")
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,23 @@ class Durations:
     probe: float = 2.0
     probes: int = 4
     low: float = 2.5
-    at_80: float = 3.0
+    at_80: float = 5.0
 
-
-QUICK = Durations(passes=1, saturate=1.5, probe=1.5, probes=3, low=2.0, at_80=2.0)
+    def scaled(self, factor: float) -> "Durations":
+        """For a look at whether everything runs: one pass."""
+        return replace(
+            self,
+            passes=1,
+            probes=2,
+            **{name: factor * getattr(self, name) for name in ("saturate", "probe", "low", "at_80")},
+        )
 
 
 class Direct:
     """A process that calls the model without a server."""
 
     def __init__(self, place: Place, *, kind: str) -> None:
-        self.row = Row(DIRECT if kind == OUR_MODEL else f"{DIRECT}, {kind}", "-")
+        self.name = DIRECT if kind == OUR_MODEL else f"{DIRECT}, {kind}"
         command = [sys.executable, "-m", "bench.serve.direct", "--folder", str(place.folder), "--kind", kind]
         with on_core(place.server_core):
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -65,14 +74,14 @@ class Direct:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def measure(self, corpus: Corpus, durations: Durations, *, seed: int) -> None:
+    def measure(self, row: Row, corpus: Corpus, durations: Durations, *, seed: int) -> None:
         identical, short = corpus.identical.texts, corpus.short.texts
-        self.row.identical.append(
+        row.identical.append(
             self._call(task="saturate", texts=identical, batch=MAXIMUM_BATCH_SIZE, seconds=durations.saturate)
         )
         low = self._call(task="paced", texts=short, rate=LOW_RATE, seconds=durations.low, seed=seed)
-        self.row.low_p50.append(quantile(low, 0.5))
-        print(f"{time.strftime('%T')} {self.row.server}: identical {self.row.identical[-1]:.1f}/s", flush=True)
+        row.low_p50.append(quantile(low, 0.5))
+        print(f"{time.strftime('%T')} {self.name}: identical {row.identical[-1]:.1f}/s", flush=True)
 
     def stop(self) -> None:
         self._process.kill()
@@ -80,6 +89,8 @@ class Direct:
 
 
 class Bench:
+    """``rows`` may hold what an earlier call measured. ``until``: time.monotonic() after which nothing new begins."""
+
     def __init__(
         self,
         servers: Sequence[Server],
@@ -88,35 +99,77 @@ class Bench:
         durations: Durations,
         *,
         cores: set[int],
+        rows: Sequence[Row],
+        out: Path,
+        until: float,
     ) -> None:
         self._cores = cores
-        self._servers = servers
+        self._servers = list(servers)
         self._directs = directs
         self._corpus = corpus
         self._durations = durations
-        self._rows = {server.name: Row(server.name, server.hops) for server in servers}
+        self._rows = {row.server: row for row in rows}
+        for direct in directs:
+            self._rows.setdefault(direct.name, Row(direct.name, "-"))
+        for server in servers:
+            self._rows.setdefault(server.name, Row(server.name, server.hops))
+        self._out = out
+        self._until = until
 
-    async def run(self) -> list[Row]:
-        for server in self._servers:
-            await server.wait_until_ready(self._corpus.short.bodies[0])
+    @property
+    def rows(self) -> list[Row]:
+        return list(self._rows.values())
+
+    async def run(self, phases: Sequence[str]) -> None:
+        for row in self.rows:
+            row.failures.clear()
+            if "p99" in phases:
+                row.at_80_p99.clear()
+                row.at_common_80_p99.clear()
+        await self._wait_until_ready()
+        if "capacity" in phases:
+            for number, order in self._passes():
+                for direct in self._directs:
+                    await self._guarded(direct.name, partial(self._direct, direct, number))
+                for server in order:
+                    await self._guarded(server.name, partial(self._capacity, server, number))
+        if "p99" in phases:
+            for number, order in self._passes():
+                for server in order:
+                    await self._guarded(server.name, partial(self._at_80, server, 100 + number))
+
+    async def _wait_until_ready(self) -> None:
+        """One that doesn't come up is left out, and its row says so."""
+        for server in list(self._servers):
+            try:
+                await server.wait_until_ready(self._corpus.short.bodies[0])
+            except RuntimeError as error:
+                self._rows[server.name].failures.append(str(error))
+                self._servers.remove(server)
         for server in self._servers:
             server.pause()
-        for number, order in self._passes():
-            for direct in self._directs:
-                direct.measure(self._corpus, self._durations, seed=number)
-            for server in order:
-                await self._capacity(server, self._rows[server.name], seed=number)
-        common = min(row.capacity for row in self._rows.values() if row.capacity)
-        for number, order in self._passes():
-            for server in order:
-                await self._at_80(server, self._rows[server.name], common, seed=100 + number)
-        return [*(direct.row for direct in self._directs), *self._rows.values()]
 
     def _passes(self) -> Iterator[tuple[int, Sequence[Server]]]:
         for number in range(self._durations.passes):
             yield number, self._servers if number % 2 == 0 else self._servers[::-1]
 
-    async def _capacity(self, server: Server, row: Row, *, seed: int) -> None:
+    async def _guarded(self, name: str, measure: Callable[[Row], Awaitable[None]]) -> None:
+        """What fails costs this measurement only."""
+        row = self._rows[name]
+        if time.monotonic() > self._until:
+            row.failures.append("the time was over")
+            return
+        try:
+            await measure(row)
+        except Exception as error:  # noqa: BLE001 - told in the row
+            row.failures.append(f"{type(error).__name__}: {error}")
+            print(f"{time.strftime('%T')} {name} FAILED: {error}", flush=True)
+        write_json(self._out, self.rows)
+
+    async def _direct(self, direct: Direct, seed: int, row: Row) -> None:
+        direct.measure(row, self._corpus, self._durations, seed=seed)
+
+    async def _capacity(self, server: Server, seed: int, row: Row) -> None:
         with self._running(server) as client:
             seconds = self._durations.saturate
             row.identical.append(
@@ -140,7 +193,10 @@ class Bench:
             flush=True,
         )
 
-    async def _at_80(self, server: Server, row: Row, common: float, *, seed: int) -> None:
+    async def _at_80(self, server: Server, seed: int, row: Row) -> None:
+        common = min((other.capacity for other in self.rows if other.capacity), default=0.0)
+        if not common:
+            raise RuntimeError("no row has a rate of mixed requests: measure the phase capacity first")
         with self._running(server) as client:
             await client.saturate(self._corpus.mixed, concurrency=CONCURRENCY, seconds=0.5)
             seconds = self._durations.at_80
@@ -170,37 +226,49 @@ class Bench:
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> list[Row]:
+    until = time.monotonic() + 60 * options.minutes
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit("bench/serve needs two cores: one for the servers, one for the client")
-    folder = scratch / "variant"
+    folder, out = scratch / "variant", options.out / "serve.json"
     digest = write_variant(folder, precision=Precision(options.precision))
     place = Place(folder, digest, options.model, scratch, server_core=cores[0], client_core=cores[-1])
     corpus = make_corpus(folder / "tokenizer.json")
-    directs = [Direct(place, kind=kind) for kind in sorted({OUR_MODEL, options.model})]
+    kinds = sorted({OUR_MODEL, options.model}) if "capacity" in options.phases else []
+    directs = [Direct(place, kind=kind) for kind in kinds]
     servers = [*start_ours(place), *start_peers(place)]
     os.sched_setaffinity(0, {place.client_core})
-    durations = QUICK if options.quick else Durations()
-    bench = Bench(servers, directs, corpus, durations, cores={place.server_core, place.client_core})
+    bench = Bench(
+        servers,
+        directs,
+        corpus,
+        Durations() if options.scale == 1 else Durations().scaled(options.scale),
+        cores={place.server_core, place.client_core},
+        rows=[] if "capacity" in options.phases else read_json(out),
+        out=out,
+        until=until,
+    )
     try:
-        return asyncio.run(bench.run())
+        asyncio.run(bench.run(options.phases))
     finally:
         for direct in directs:
             direct.stop()
         for server in servers:
             server.kill()
+    return bench.rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, required=True)
+    parser.add_argument("--scale", type=float, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--model", choices=(OUR_MODEL, "transformers"), required=True)
     parser.add_argument("--precision", choices=[precision.value for precision in Precision], required=True)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         records = to_records(measure(options, Path(scratch)))
-    write_json(options.out / "serve.json", records)
     print(f"\n{table(records)}\n\n{verdict(records)}", flush=True)
 
 

@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.serve.client import Client
-from bench.serve.machine import processes_of
+from bench.serve.machine import on_core, processes_of
 from cycle_server.profiler.http import free_port
 from cycle_wire.serving import ServerConfig, SidecarConfig
 from cycleops.api.cycleservice import BalancingAlgorithm
@@ -74,17 +73,6 @@ class Server:
 
     def pids(self) -> list[int]:
         return processes_of({process.pid for process in self.groups})
-
-
-@contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started here stays on ``core``."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def start(command: Sequence[str], *, core: int) -> "subprocess.Popen[bytes]":

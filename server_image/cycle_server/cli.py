@@ -38,6 +38,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, default=Path(default), help="default: %(default)s")
         command.set_defaults(run=run)
+    compute = commands.add_parser("compute", help="started by serve when it has several workers: not for people")
+    compute.add_argument("--control", type=int, required=True, help="descriptor of the socket to serve")
+    compute.set_defaults(run=_compute)
     load = commands.add_parser("load", help="send Poisson arrivals to a service and report its latency")
     _add_load_options(load)
     load.set_defaults(run=_load)
@@ -67,6 +70,12 @@ def _serve(parsed: argparse.Namespace) -> int:
 
     serve(read_config(parsed.config, ServerConfig))
     return 0
+
+
+def _compute(parsed: argparse.Namespace) -> int:
+    from cycle_server.workers.template import run
+
+    return run(parsed.control)
 
 
 def _sidecar(parsed: argparse.Namespace) -> int:

@@ -13,11 +13,31 @@ def seconds_since_start() -> float:
 
 
 def peak_resident_bytes(pid: int) -> int:
-    """Highest resident set so far."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"process {pid} has no memory of its own")
+    """Highest resident set of the process so far, and what its descendants hold now; shared pages count once (PSS)."""
+    own = _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM")
+    return 1024 * (own + sum(_kilobytes(Path(f"/proc/{child}/smaps_rollup"), "Pss") for child in descendants(pid)))
+
+
+def descendants(pid: int) -> set[int]:
+    """Its children, theirs, and so on, now."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text(encoding="ascii").rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+    found, more = set[int](), {pid}
+    while more:
+        found |= more
+        more = {child for child, parent in parents.items() if parent in found} - found
+    return found - {pid}
+
+
+def _kilobytes(path: Path, name: str) -> int:
+    for line in path.read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise OSError(f"{path} has no {name}: the process has ended")
 
 
 def cpu_seconds(pid: int) -> float:

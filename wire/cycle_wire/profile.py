@@ -136,6 +136,9 @@ class Profile(WireModel):
     startup_seconds: float = Field(ge=0, description="From process start to ready after warm-up.")
     batch_invariant: bool = Field(description="Answers don't depend on batch neighbours (within the tolerance).")
     neighbour_difference: float = Field(ge=0, description="Largest change of a probability by other batch neighbours.")
-    threads: int = Field(ge=1)
+    workers: int = Field(
+        1, ge=1, le=256, description="Processes that compute in one pod; all did while the rows were measured."
+    )
+    threads: int = Field(ge=1, description="Of each worker.")
     processor: str = Field(max_length=256, description="Model name that the machine gives.")
     measured_at: datetime

@@ -30,12 +30,18 @@ class Predicted(ApiModel):
     low_ms: float | None = Field(None, ge=0, description="Low end of the prediction's band at the percentile.")
     high_ms: float | None = Field(None, ge=0, description="High end of the prediction's band at the percentile.")
     utilization: float | None = Field(None, ge=0, description="Busy share of a server pod.")
+    first_token_ms: float | None = Field(
+        None, ge=0, description="Of generated text: time to first token, at the budget's percentile."
+    )
+    per_token_ms: float | None = Field(
+        None, ge=0, description="Of generated text: time between two tokens, at the budget's percentile."
+    )
 
 
 class Plan(ApiModel):
     variant: str = Field(max_length=40, description="What is served.")
     hardware: str = Field(max_length=40, description="HardwareClass it is served on.")
-    batch_size: int = Field(ge=1, description="Largest batch.")
+    batch_size: int = Field(ge=1, description="Largest batch; of a model that generates text, most sequences at once.")
     delay_milliseconds: float = Field(0.0, ge=0, description="How long a batch waits for more requests.")
     replicas: int = Field(ge=0, description="Server pods.")
     cost_per_hour: float | None = Field(None, ge=0, description="Of all server pods.")
@@ -59,7 +65,9 @@ class Rejected(ApiModel):
 class NearestFeasible(ApiModel):
     """A change of one budget that would make a plan possible, and its price."""
 
-    dimension: str = Field(max_length=63, description="What to change: latency, accuracy, rate or replicas.")
+    dimension: str = Field(
+        max_length=63, description="What to change: latency, firstToken, perToken, accuracy, rate or replicas."
+    )
     value: float = Field(description="What it would have to be.")
     cost_per_hour: float | None = Field(None, ge=0, description="Of the plan that is possible then.")
     message: Text = Field(description="In a sentence.")
@@ -88,12 +96,39 @@ class Measured(ApiModel):
     post_ms: float | None = Field(None, ge=0)
     queue_ms: float | None = Field(None, ge=0)
     overhead_ms: float | None = Field(None, ge=0, description="Of T, what no term of the model has.")
+    first_token_ms: float | None = Field(
+        None, ge=0, description="Of generated text: time to first token, at the budget's percentile."
+    )
+    per_token_ms: float | None = Field(
+        None, ge=0, description="Of generated text: time between two tokens, at the budget's percentile."
+    )
     requests: int = Field(0, ge=0, description="How many the numbers are from.")
     requests_per_second: float | None = Field(None, ge=0, description="Arrivals at the balancer.")
     errors: int = Field(0, ge=0, description="Answers of 5xx.")
     cache_hit_ratio: float | None = Field(None, ge=0, le=1, description="Share answered by the cache.")
     window_seconds: float | None = Field(None, ge=0, description="How long was measured.")
     time: datetime | None = Field(None, description="When it was measured.")
+
+
+class Adaptation(ApiModel):
+    """How many server pods there should be now, by what was measured, and why.
+
+    Written when that changes, and at most every ten minutes while requests come.
+    """
+
+    replicas: int = Field(ge=1, description="Server pods asked for; with planning.mode Recommend, that would be.")
+    fewest: int = Field(ge=1, description="Fewer are not asked for: of traffic.basis, the plan and spec.replicas.")
+    most: int = Field(ge=1, description="More are not allowed, by spec.replicas and the HardwareClass.")
+    reason: str = Field(max_length=63, description="Stable PascalCase word.")
+    message: Text = Field(description="Why, with numbers.")
+    requests_per_second: float = Field(ge=0, description="To be computed: forecast until a new pod could be ready.")
+    slowness: float = Field(ge=0, description="Measured compute over the profile's.")
+    slowness_low: float = Field(ge=0, description="Low end of its 95 % interval.")
+    slowness_high: float = Field(ge=0, description="High end of its 95 % interval.")
+    counted_hit_ratio: float = Field(0.0, ge=0, le=1, description="Share of hits that capacity counts on.")
+    stale: list[Text] = Field(default_factory=list, max_length=8, description="Why the profile should be made anew.")
+    time: datetime = Field(description="When this was written.")
+    memory: str = Field("", max_length=8192, description="What a restarted operator goes on from; its own business.")
 
 
 class CycleServiceStatus(ApiModel):
@@ -116,6 +151,7 @@ class CycleServiceStatus(ApiModel):
         default_factory=list, max_length=64, description="Best choices of cost, latency and accuracy."
     )
     measured: Measured | None = Field(None, description="What it really is.")
+    adaptation: Adaptation | None = Field(None, description="Server pods by what is measured; none before that.")
     replicas: int | None = Field(None, ge=0, description="Server pods there are.")
     ready_replicas: int | None = Field(None, ge=0, description="Server pods that are ready.")
     baseline_accuracy: float | None = Field(None, description="The baseline variant's value of the budget's metric.")

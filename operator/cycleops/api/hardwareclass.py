@@ -65,7 +65,18 @@ class ClassImages(ApiModel):
 class HardwareClassSpec(ApiModel):
     resources: ResourceRequirements = Field(description="Of one pod (the model's container).")
     threads: int | None = Field(
-        None, ge=1, le=1024, description="Compute threads of one pod; when left out, the CPU request, at least 1."
+        None,
+        ge=1,
+        le=1024,
+        description="Compute threads of one pod, of a server of each of its workers; when left out, the CPU request, "
+        "for a server divided by its workers, at least 1.",
+    )
+    server_workers: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Processes that compute in one server pod, behind one queue, on one copy of the weights. Left out: "
+        "1. More pay where a pod's memory, not its cores, is what limits; else take smaller pods.",
     )
     cost_per_hour: IntOrDecimal = Field(
         description="Price of one pod for one hour, in any currency that all classes share.",

@@ -1,23 +1,13 @@
 """The configuration files that a CycleJob's pods read, from spec, classes and evidence. Pure."""
 
-from decimal import ROUND_FLOOR, Decimal
-
+from cycle_wire.metrics import evaluation_of
 from cycle_wire.serving import ProfileVariant, ProfilingConfig
 from cycle_wire.training import JobIdentity, ReportTarget, TrainingConfig, World
-from cycleops.api.hardwareclass import HardwareClassSpec
+from cycleops.api.cores import server_threads_of, server_workers_of, threads_of
 from cycleops.api.hashes import hardware_class_hash
 from cycleops.api.uri import parse_uri
 from cycleops.job import names
 from cycleops.job.observation import Observation
-
-
-def threads_of(hardware: HardwareClassSpec) -> int:
-    """Compute threads of a pod: what the class says, else its CPU request rounded down, at least 1."""
-    if hardware.threads is not None:
-        return hardware.threads
-    text = hardware.resources.requests["cpu"]
-    cores = Decimal(text[:-1]) / 1000 if text.endswith("m") else Decimal(text)
-    return max(1, int(cores.to_integral_value(rounding=ROUND_FLOOR)))
 
 
 def trainer_image(o: Observation) -> str:
@@ -59,7 +49,7 @@ def training_config(o: Observation, *, with_model: bool) -> TrainingConfig:
             threads_per_rank=max(1, threads // o.slots_per_host),
         ),
         training=spec.training,
-        evaluation=spec.evaluation,
+        evaluation=evaluation_of(spec.task, spec.evaluation),
         checkpoint=spec.run_policy.checkpoint,
         variants=spec.variants,
         report=ReportTarget(url=o.environment.report_url),
@@ -82,13 +72,14 @@ def profiling_config(o: Observation, *, hardware_class: str) -> ProfilingConfig:
         ],
         evaluation_path=_path(spec.data.evaluation),
         fields=spec.data.fields,
-        evaluation=spec.evaluation,
+        evaluation=evaluation_of(spec.task, spec.evaluation),
         batch_sizes=spec.profile.batch_sizes,
         sequence_lengths=spec.profile.sequence_lengths,
         hardware_class=hardware_class,
         hardware_class_hash=hardware_class_hash(hardware),
         image=server_image(o, hardware_class=hardware_class),
-        threads=threads_of(hardware),
+        workers=server_workers_of(hardware),
+        threads=server_threads_of(hardware),
         report=ReportTarget(url=o.environment.report_url),
     )
 

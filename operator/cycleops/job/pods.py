@@ -6,13 +6,13 @@ from typing import Any
 
 from cycle_wire.reports import AUDIENCE
 from cycle_wire.training import ReportTarget
+from cycleops.api.cores import threads_of
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.pods import PodTemplate
 from cycleops.api.uri import MOUNT_ROOT
 from cycleops.controller.children import child_labels
 from cycleops.controller.kinds import JOB_LABEL
 from cycleops.job import names
-from cycleops.job.configs import threads_of
 from cycleops.job.observation import Observation
 
 Body = dict[str, Any]

@@ -47,7 +47,9 @@ class Bounds:
 
     def fleet_load(self, fleet: Fleet) -> float:
         """The rate as a share of what these carry with full batches."""
-        carried = sum(choice.replicas / self._turn_seconds(one, choice.batch_size) for one, choice in fleet)
+        carried = sum(
+            one.servers(choice.replicas) / self._turn_seconds(one, choice.batch_size) for one, choice in fleet
+        )
         return self.miss_rate_per_second / carried
 
     def idle_milliseconds(self, prepared: Prepared, *, within: float = -math.inf) -> float:
@@ -87,19 +89,20 @@ class Bounds:
 
     def load(self, prepared: Prepared, batch_size: int, replicas: int) -> float:
         """The rate as a share of what so many replicas carry with full batches."""
-        return self.miss_rate_per_second * self._turn_seconds(prepared, batch_size) / replicas
+        return self.miss_rate_per_second * self._turn_seconds(prepared, batch_size) / prepared.servers(replicas)
 
     def _turn_seconds(self, prepared: Prepared, batch_size: int) -> float:
         """What one request of a full batch takes of its replica's time."""
         return self.tables_of(prepared).turn_seconds(self.batch_seconds(prepared, batch_size) / batch_size)
 
     def stable_replicas(self, prepared: Prepared, batch_size: int) -> int:
-        return queueing.stable_replicas(
+        servers = queueing.stable_replicas(
             rate_per_second=self.miss_rate_per_second,
             batch_seconds=self._turn_seconds(prepared, batch_size),
             batch_size=1,
             maximum_utilization=self.settings.maximum_utilization,
         )
+        return math.ceil(servers / prepared.servers(1))
 
     def wait_bound_milliseconds(self, prepared: Prepared, *, batch_size: int, replicas: int) -> float:
         """Optimistic wait at the percentile of the misses that the percentile of all requests implies."""
@@ -114,7 +117,7 @@ class Bounds:
         )
         seconds = queueing.wait_bound_seconds(
             rate_per_second=self.miss_rate_per_second,
-            replicas=replicas,
+            replicas=prepared.servers(replicas),
             batch_seconds=self.batch_seconds(prepared, batch_size),
             batch_size=batch_size,
             arrival_cv2=self.workload.least_cv2,
@@ -125,7 +128,7 @@ class Bounds:
     def busy_alone(self, choices: Sequence[tuple[Prepared, Choice]]) -> float:
         """Busy share of the fleet's compute threads if nothing were batched: batching only lowers it."""
         capacity = sum(
-            choice.replicas / self.tables_of(prepared).turn_seconds(self.single_seconds(prepared))
+            prepared.servers(choice.replicas) / self.tables_of(prepared).turn_seconds(self.single_seconds(prepared))
             for prepared, choice in choices
         )
         return self.miss_rate_per_second / capacity

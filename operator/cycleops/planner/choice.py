@@ -19,6 +19,12 @@ class Prepared:
     def key(self) -> tuple[str, str]:
         return self.candidate.profile.variant, self.candidate.hardware.name
 
+    def servers(self, replicas: int) -> int:
+        """All workers of so many pods. The simulation gives each a queue of its own, where a pod's share one: a wait
+        that is, if anything, too long.
+        """
+        return replicas * self.candidate.profile.workers
+
     @property
     def lack_of_accuracy(self) -> float:
         """Lower is better."""

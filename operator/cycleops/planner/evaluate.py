@@ -162,7 +162,7 @@ class Evaluator(Bounds):
             station, path = self.tables_of(prepared).station(heavy=heavy[prepared.key], hit_ratio=ratio)
             group = Group(
                 station=station,
-                replicas=choice.replicas,
+                replicas=prepared.servers(choice.replicas),
                 maximum_batch=choice.batch_size,
                 delay_seconds=choice.delay_seconds,
             )

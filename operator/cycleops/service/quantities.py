@@ -2,6 +2,7 @@
 
 from kubernetes.utils.quantity import parse_quantity
 
+from cycleops.api.cores import server_workers_of
 from cycleops.api.hardwareclass import HardwareClassSpec
 
 
@@ -10,12 +11,7 @@ def size_bytes(quantity: str) -> int:
     return int(parse_quantity(quantity))
 
 
-def threads_of(hardware: HardwareClassSpec) -> int:
-    """Compute threads of one pod: as the class says, else its CPU request, at least 1. Never the host's cores."""
-    return hardware.threads or max(1, int(parse_quantity(hardware.resources.requests["cpu"])))
-
-
 def cpu_limit_of(hardware: HardwareClassSpec) -> float | None:
-    """Cores that a pod may use in the mean of each 100 ms; None without a limit."""
+    """Cores that each worker of a pod may use in the mean of each 100 ms when all of them compute; None: no limit."""
     limits = hardware.resources.limits or {}
-    return float(parse_quantity(limits["cpu"])) if "cpu" in limits else None
+    return float(parse_quantity(limits["cpu"])) / server_workers_of(hardware) if "cpu" in limits else None

@@ -1,15 +1,23 @@
 """The planner's question, from the API's objects. Pure; takes seconds, so call it in a thread."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from cycleops.api.cycleservice import Budget, CycleServiceSpec, PlanningMode
+from cycleops.api.budget import Budget
+from cycleops.api.cores import server_threads_of
+from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
 from cycleops.planner import model
+from cycleops.planner.adaptation import Attainment, tabulate
+from cycleops.planner.adaptation.slower import slower
 from cycleops.planner.planning import Planner
 from cycleops.planner.result import PlanResult
+from cycleops.planner.service_time import IncompleteProfileError, service_times
+from cycleops.service.corrections import AS_PROFILED, Corrections
 from cycleops.service.evidence import Evidence
-from cycleops.service.quantities import cpu_limit_of, threads_of
+from cycleops.service.observation import Served
+from cycleops.service.quantities import cpu_limit_of
 
 
 def ask(
@@ -18,26 +26,65 @@ def ask(
     evidence: Evidence,
     classes: Mapping[str, HardwareClassSpec],
     requests_per_second: float,
+    corrections: Corrections = AS_PROFILED,
     planner: Planner | None = None,
 ) -> PlanResult:
     """``planner``: one that has planned for this service before is quicker."""
-    return (planner or Planner()).plan(
-        workload=_workload(spec, evidence, requests_per_second),
+    workload = replace(
+        _workload(spec, evidence, requests_per_second),
+        cache_hit_ratio=corrections.hit_ratio,
+        cache_hit_ratio_lower=corrections.hit_ratio_lower,
+    )
+    result = (planner or Planner()).plan(
+        workload=workload,
         budget=_budget(spec.budget),
-        candidates=_candidates(evidence, classes),
+        candidates=_candidates(evidence, classes, corrections),
         limits=model.Limits(minimum_replicas=spec.replicas.minimum, maximum_replicas=spec.replicas.maximum),
         algorithm=model.Algorithm(spec.load_balancing.algorithm.value),
         pinned=_pinned(spec),
     )
+    return replace(result, sentences=(*corrections.sentences, *result.sentences))
+
+
+def table_of(
+    *, spec: CycleServiceSpec, evidence: Evidence, classes: Mapping[str, HardwareClassSpec], served: Served
+) -> Attainment | None:
+    """What every number of replicas of ``served`` does, as profiled and without a cache; None without its profile."""
+    profile = next((p for p in evidence.profiles if p.metadata.name == served.profile), None)
+    hardware = classes.get(served.hardware)
+    if profile is None or hardware is None:
+        return None
+    try:
+        times = service_times(profile.spec)
+    except IncompleteProfileError:
+        return None  # a pinned variant may serve without rows to plan from
+    return tabulate(
+        times=times,
+        hardware=_option(served.hardware, hardware),
+        workload=_workload(spec, evidence, 1.0),
+        budget_milliseconds=served.target_milliseconds,
+        batch_size=served.batch_size,
+        delay_milliseconds=served.delay_milliseconds,
+        maximum_replicas=min(spec.replicas.maximum, hardware.maximum_replicas or spec.replicas.maximum),
+        workers=profile.spec.workers,
+        algorithm=model.Algorithm(spec.load_balancing.algorithm.value),
+    )
 
 
 def _workload(spec: CycleServiceSpec, evidence: Evidence, requests_per_second: float) -> model.Workload:
-    tokens = spec.traffic.input_tokens
-    longest = max((row.sequence_length for profile in evidence.profiles for row in profile.spec.rows), default=1)
+    """What the spec leaves out of lengths is the longest that was measured."""
+    profiles = [profile.spec for profile in evidence.profiles]
+    lengths = [row.sequence_length for profile in profiles for row in profile.rows]
+    prompts = [row.prompt_tokens for profile in profiles for row in profile.generation]
+    answers = [row.output_tokens for profile in profiles for row in profile.generation]
+    inputs, outputs = spec.traffic.input_tokens, spec.traffic.output_tokens
+    longest, most = max([*lengths, *prompts], default=1), max(answers, default=None)
     return model.Workload(
         rate_per_second=requests_per_second,
-        input_tokens_p50=tokens.p50 if tokens else longest,
-        input_tokens_p99=tokens.p99 if tokens else longest,
+        input_tokens_p50=inputs.p50 if inputs else longest,
+        input_tokens_p99=inputs.p99 if inputs else longest,
+        output_tokens_p50=outputs.p50 if outputs else most,
+        output_tokens_p99=outputs.p99 if outputs else most,
     )
 
 
@@ -52,28 +99,38 @@ def _budget(budget: Budget) -> model.Budget:
             baseline=accuracy.baseline,
         )
     pre, post = (stages.pre_milliseconds, stages.post_milliseconds) if stages else (None, None)
+    tokens = budget.generation
+    first, each = (tokens.first_token_milliseconds, tokens.per_token_milliseconds) if tokens else (None, None)
     return model.Budget(
         percentile=float(budget.latency.percentile),
         latency_milliseconds=float(budget.latency.milliseconds),
         pre_milliseconds=float(pre) if pre is not None else None,
         post_milliseconds=float(post) if post is not None else None,
+        first_token_milliseconds=float(first) if first is not None else None,
+        per_token_milliseconds=float(each) if each is not None else None,
         accuracy=floor,
     )
 
 
-def _candidates(evidence: Evidence, classes: Mapping[str, HardwareClassSpec]) -> Iterator[model.Candidate]:
+def _candidates(
+    evidence: Evidence, classes: Mapping[str, HardwareClassSpec], corrections: Corrections
+) -> Iterator[model.Candidate]:
     for profile in evidence.profiles:
         name = profile.spec.hardware_class
-        option = model.HardwareOption(
-            name=name,
-            cost_per_hour=float(classes[name].cost_per_hour),
-            maximum_replicas=classes[name].maximum_replicas,
-            threads=threads_of(classes[name]),
-            cpu_limit_cores=cpu_limit_of(classes[name]),
-        )
         changed = profile.spec.hardware_class_hash != hardware_class_hash(classes[name])
         stale = f"HardwareClass {name} changed since it was measured" if changed else ""
-        yield model.Candidate(profile=profile.spec, hardware=option, stale=stale)
+        measured = slower(profile.spec, corrections.slowness_of(profile.metadata.name, name))
+        yield model.Candidate(profile=measured, hardware=_option(name, classes[name]), stale=stale)
+
+
+def _option(name: str, hardware: HardwareClassSpec) -> model.HardwareOption:
+    return model.HardwareOption(
+        name=name,
+        cost_per_hour=float(hardware.cost_per_hour),
+        maximum_replicas=hardware.maximum_replicas,
+        threads=server_threads_of(hardware),
+        cpu_limit_cores=cpu_limit_of(hardware),
+    )
 
 
 def _pinned(spec: CycleServiceSpec) -> model.Pinned | None:

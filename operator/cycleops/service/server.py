@@ -1,6 +1,7 @@
 """The server pods: model server and cache sidecar. Pure."""
 
 from cycle_wire.serving import ServerConfig, SidecarConfig
+from cycleops.api.cores import server_threads_of, server_workers_of
 from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.uri import MOUNT_ROOT, parse_uri
@@ -10,15 +11,16 @@ from cycleops.controller.reconcile import Owner
 from cycleops.service.cache import shared_config, sidecar_mounts, sidecar_volumes
 from cycleops.service.children import CONFIG_HASH_ANNOTATION, SERVER_ROLE, Body, Names, child, selector, short_hash
 from cycleops.service.deployed import ANNOTATION, Deployed
-from cycleops.service.haproxy import POD_PORT, READY_PATH
+from cycleops.service.haproxy import POD_GRPC_PORT, POD_PORT, READY_PATH
 from cycleops.service.pods import container, http_probe, pod_template
-from cycleops.service.quantities import size_bytes, threads_of
+from cycleops.service.quantities import size_bytes
 
 # From SIGTERM on both containers say that they are not ready, which the balancers see within two checks, and go on
 # answering until no request came for a while; at most so long.
 DRAIN_SECONDS = 20
 LIVE_PATH = "/v2/health/live"
 _SIDECAR_MEMORY = 160 * 1024 * 1024  # Python, aiohttp and buffers, without the cached answers
+_GRPC_MEMORY = 32 * 1024 * 1024  # grpc's library and its buffers (measured: docs/notes/2026-11-25-protocols.md)
 _MODEL_VOLUME = "model"
 
 
@@ -65,7 +67,8 @@ def _server_config(
         maximum_delay_milliseconds=deployed.delay_milliseconds,
         budget_milliseconds=deployed.budget_milliseconds,
         target_milliseconds=deployed.target_milliseconds,
-        threads=threads_of(hardware),
+        workers=server_workers_of(hardware),
+        threads=server_threads_of(hardware),
         drain_seconds=DRAIN_SECONDS,
         **lengths,
         **tenants,
@@ -76,6 +79,7 @@ def _sidecar_config(owner: Owner, spec: CycleServiceSpec, deployed: Deployed, im
     cache = spec.cache.l1 if spec.cache else None
     kept = {"policy": cache.policy, "ttl_seconds": float(cache.ttl_seconds)} if cache else {}
     return SidecarConfig(
+        grpc_port=POD_GRPC_PORT if spec.grpc else 0,
         model_digest=deployed.model_digest,
         variant=deployed.variant,
         size_bytes=size_bytes(cache.size) if cache else 0,
@@ -142,7 +146,7 @@ def _deployment(
 
 def _server_container(spec: CycleServiceSpec, hardware: HardwareClassSpec, image: str, claim: str) -> Body:
     """It listens on the pod's loopback only, so the kubelet asks it through the sidecar."""
-    threads = str(threads_of(hardware))
+    threads = str(server_threads_of(hardware))
     return container(
         name="server",
         image=image,
@@ -160,14 +164,17 @@ def _server_container(spec: CycleServiceSpec, hardware: HardwareClassSpec, image
 
 
 def _sidecar_container(spec: CycleServiceSpec, image: str, sidecar: SidecarConfig) -> Body:
-    memory = str(_SIDECAR_MEMORY + sidecar.size_bytes)
+    memory = str(_SIDECAR_MEMORY + sidecar.size_bytes + (_GRPC_MEMORY if sidecar.grpc_port else 0))
+    ports = [{"name": "http", "containerPort": POD_PORT, "protocol": "TCP"}]
+    if sidecar.grpc_port:
+        ports.append({"name": "grpc", "containerPort": sidecar.grpc_port, "protocol": "TCP"})
     return container(
         name="cache",
         image=image,
         template=spec.pod_template,
         mounts=[{"name": "config", "mountPath": "/etc/cycleops", "readOnly": True}, *sidecar_mounts(spec)],
         command=["cycle-server", "sidecar"],
-        ports=[{"name": "http", "containerPort": POD_PORT, "protocol": "TCP"}],
+        ports=ports,
         resources={"requests": {"cpu": "50m", "memory": memory}, "limits": {"memory": str(2 * int(memory))}},
         readinessProbe=http_probe(
             path=READY_PATH, port=POD_PORT, periodSeconds=2, failureThreshold=2, timeoutSeconds=2

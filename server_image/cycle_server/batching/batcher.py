@@ -1,15 +1,29 @@
-"""The queue before the compute thread, and that thread. The thread itself closes batches: no hand-over between two."""
+"""The queue before the compute thread, and that thread. The thread itself closes batches: no hand-over between two.
+
+Several processes that compute have a thread each (lane.py), which all take from the one queue.
+"""
 
 import asyncio
+import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cycle_server.batching.cost import Cost
-from cycle_server.batching.errors import RateLimitedError, ShedError, ShedReason
-from cycle_server.batching.execution import Compute, Execution, Ran, Tokens, execute, is_out_of_memory
+from cycle_server.batching.errors import RateLimitedError, ShedError, ShedReason, displaced, late, lost
+from cycle_server.batching.execution import (
+    Compute,
+    ComputeLostError,
+    Execution,
+    Ran,
+    Tokens,
+    execute,
+    is_out_of_memory,
+)
+from cycle_server.batching.lane import Lane, Process
 from cycle_server.batching.observer import Observer
 from cycle_server.batching.policy import Flow, Limits, Waiting, decide, expected_finish
 from cycle_server.batching.queue import Piece, Queue, deliver
@@ -19,10 +33,10 @@ __all__ = ["Batcher", "Compute", "Computed", "RateLimitedError", "ShedError", "T
 
 IDLE_TICK_SECONDS = 1.0
 STUCK_SECONDS = 30.0  # beyond what the running batch was expected to take
-# After a failed allocation oneDNN may never make a kernel again (docs/notes/2026-11-25-batching.md). A server that
-# fails eight batches in a row for want of memory, or nearly so, is better started anew.
-FAILING_RATE, FAILING_LIMIT = 0.2, 0.8
+RENEW_PAUSE_SECONDS = 2.0  # between attempts to start a process that fails to start
 STOP_SECONDS = 5.0  # for the last batch; requests have been waited for before
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,40 +50,45 @@ class Computed:
 
 
 class Batcher:
-    """``rates`` limits each tenant; None: no limit."""
+    """``compute``: a function for the compute thread, or processes that compute. ``rates`` limits each tenant; None: no
+    limit.
+    """
 
     def __init__(
         self,
         *,
-        compute: Compute,
+        compute: Compute | Sequence[Process],
         limits: Limits,
         cost: Cost,
         queue_limit: int,
         rates: RateLimits | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self._compute = compute
         self._limits = limits
         self._cost = cost
-        self._queue = Queue(limit=queue_limit)
+        self._queue: Queue[Piece] = Queue(limit=queue_limit)
         self._rates = rates
         self._observer = observer or Observer()
         self._changed = threading.Condition()
-        self._busy_until = 0.0
-        self._heartbeat = time.monotonic()
-        self._failing = 0.0  # moving average: of batches, those of which nothing could be computed for want of memory
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
+        self._lanes = [Lane(one) for one in (compute if isinstance(compute, Sequence) else [compute])]
+        for lane in self._lanes:
+            lane.thread = threading.Thread(target=self._run, args=(lane,), name="compute", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        for lane in self._lanes:
+            lane.heartbeat = time.monotonic()
+            lane.thread.start()
+        self._count_processes(has_lost=False)
 
     def stop(self) -> None:
-        """Let the thread end after what is queued; a stuck one is left behind."""
+        """Let the threads end after what is queued; a stuck one is left behind."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join(STOP_SECONDS)
+        until = time.monotonic() + STOP_SECONDS
+        for lane in self._lanes:
+            lane.thread.join(max(until - time.monotonic(), 0.0))
 
     @property
     def depth(self) -> int:
@@ -78,14 +97,15 @@ class Batcher:
             return sum(waiting.texts for waiting in self._queue.waiting)
 
     def is_stuck(self) -> bool:
-        """True when only a new process can help: the compute thread has died, hasn't come around for far longer than
-        its batch should take, or fails batch after batch for want of memory.
+        """True when nothing computes any more and only a new process can help: every compute thread has died, hasn't
+        come around for far longer than its batch should take, fails batch after batch for want of memory, or has lost
+        its process and got no other yet.
         """
         with self._changed:
-            if self._thread.ident is not None and not self._thread.is_alive() and not self._stopping:
-                return True
-            late = time.monotonic() > max(self._heartbeat, self._busy_until) + STUCK_SECONDS
-            return late or self._failing > FAILING_LIMIT
+            return not self._stopping and not self._useful(time.monotonic())
+
+    def _useful(self, now: float) -> list[Lane]:
+        return [lane for lane in self._lanes if not lane.is_stuck(now=now, after_seconds=STUCK_SECONDS)]
 
     async def submit(self, tokens: Tokens, *, deadline: float, flow: Flow = Flow()) -> Computed:  # noqa: B008
         """Logits of the texts, in their order. ``deadline`` on time.monotonic(). Raises ShedError.
@@ -145,9 +165,9 @@ class Batcher:
             victims = self._queue.victims(len(pieces), by=flow)
             if victims is None:
                 raise ShedError("the queue is full", retry_after_seconds=finish - now, reason=ShedReason.QUEUE)
-            deliver([(victim, _displaced(finish - now)) for victim in self._queue.remove(victims)])
+            deliver([(victim, displaced(finish - now)) for victim in self._queue.remove(victims)])
             self._queue.add(pieces, cost=self._cost)
-            self._changed.notify_all()
+            self._changed.notify(len(pieces))
 
     def _expected_finish(self, pieces: list[Piece], *, now: float) -> float:
         """Of the last of them."""
@@ -159,9 +179,8 @@ class Batcher:
             tokens=tokens,
             turn=self._queue.turns.next(pieces[0].waiting.flow, after_seconds=before),
         )
-        return expected_finish(
-            total, self._queue.waiting, now=now, busy_until=self._busy_until, limits=self._limits, cost=self._cost
-        )
+        free = [max(lane.busy_until, now) for lane in self._useful(now)]
+        return expected_finish(total, self._queue.waiting, free=free, limits=self._limits, cost=self._cost)
 
     def _check_rate(self, flow: Flow, *, texts: int, now: float) -> None:
         if self._rates is not None and (wait := self._rates.take(flow.tenant, texts=texts, now=now)):
@@ -176,32 +195,42 @@ class Batcher:
 
     def _expire(self, pieces: list[Piece]) -> None:
         with self._changed:
-            late = self._queue.remove(pieces)
-        deliver([(piece, _late()) for piece in late])
+            expired = self._queue.remove(pieces)
+        deliver([(piece, late()) for piece in expired])
 
-    def _run(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            self._run_batch(batch)
+    def _run(self, lane: Lane) -> None:
+        while (batch := self._next_batch(lane)) is not None:
+            try:
+                self._run_batch(lane, batch)
+                if not (lane.is_failing and isinstance(lane.computes, Process)):
+                    continue
+            except ComputeLostError:
+                logger.exception("a process is gone with a batch of %d", len(batch))
+                self._again(batch)
+            self._renew(lane)
 
-    def _next_batch(self) -> list[Piece] | None:
+    def _next_batch(self, lane: Lane) -> list[Piece] | None:
         """Waits for a batch; None when stopped and nothing is left."""
         with self._changed:
+            lane.busy_until = 0.0
             while True:
-                now = self._heartbeat = time.monotonic()
-                decision = decide(self._queue.waiting, now=now, limits=self._limits, cost=self._cost)
-                late, batch = self._queue.pick(decision)
-                deliver([(piece, _late()) for piece in late])
+                now = lane.heartbeat = time.monotonic()
+                others = [max(other.busy_until, now) for other in self._useful(now) if other is not lane]
+                decision = decide(self._queue.waiting, now=now, limits=self._limits, cost=self._cost, others=others)
+                dropped, batch = self._queue.pick(decision)
+                deliver([(piece, late()) for piece in dropped])
                 if batch:
-                    self._busy_until = now + self._cost.seconds(tokens=sum(piece.waiting.tokens for piece in batch))
+                    lane.busy_until = now + self._cost.seconds(tokens=sum(piece.waiting.tokens for piece in batch))
                     return batch
                 if self._stopping and not self._queue:
                     return None
                 until = decision.wait_until
                 self._changed.wait(IDLE_TICK_SECONDS if until is None else min(until - now, IDLE_TICK_SECONDS))
 
-    def _run_batch(self, batch: list[Piece]) -> None:
+    def _run_batch(self, lane: Lane, batch: list[Piece]) -> None:
         texts = [text for piece in batch for text in piece.tokens]
-        execution = execute(self._compute, texts)
+        expected = max(lane.busy_until - time.monotonic(), 0.0)
+        execution = execute(lane.compute(limit_seconds=expected + STUCK_SECONDS), texts)
         results: list[tuple[Piece, Ran | Exception]] = []
         first = 0
         for piece in batch:
@@ -212,25 +241,44 @@ class Batcher:
             results.append((piece, result))
             first = last
         deliver(results)
-        self._learn(execution, texts)
+        self._learn(lane, execution, texts)
 
-    def _learn(self, execution: Execution, texts: Tokens) -> None:
+    def _learn(self, lane: Lane, execution: Execution, texts: Tokens) -> None:
         for fault in execution.faults:
             self._observer.fault(out_of_memory=is_out_of_memory(fault))
         with self._changed:
-            self._failing += FAILING_RATE * (execution.nothing_for_want_of_memory - self._failing)
+            lane.count_failure(failed=execution.nothing_for_want_of_memory)
             if execution.seconds is not None:
                 self._cost = self._cost.after(tokens=sum(len(text) for text in texts), seconds=execution.seconds)
         self._observer.batch(texts=len(texts), seconds=execution.parts[-1].ended - execution.started)
 
+    def _again(self, batch: list[Piece]) -> None:
+        """Another process may compute it; but what was there when two died may well be the reason."""
+        again = [piece for piece in batch if not piece.lost_once]
+        deliver([(piece, lost()) for piece in batch if piece.lost_once])
+        for piece in again:
+            piece.lost_once = True
+        with self._changed:
+            self._queue.put_back([piece for piece in again if not piece.done.done()])
+            self._changed.notify_all()
 
-def _displaced(retry_after_seconds: float) -> ShedError:
-    return ShedError(
-        "the queue is full and most of it is its tenant's",
-        retry_after_seconds=retry_after_seconds,
-        reason=ShedReason.DISPLACED,
-    )
+    def _renew(self, lane: Lane) -> None:
+        """Until it has a process again, or the server stops."""
+        assert isinstance(lane.computes, Process)
+        with self._changed:
+            lane.lost = True
+        self._count_processes(has_lost=True)
+        while not self._stopping:
+            try:
+                lane.computes.renew()
+                break
+            except ComputeLostError:
+                logger.exception("a process that should compute doesn't start")
+                time.sleep(RENEW_PAUSE_SECONDS)
+        with self._changed:
+            lane.lost, lane.failing, lane.heartbeat = False, 0.0, time.monotonic()
+        self._count_processes(has_lost=False)
 
-
-def _late() -> ShedError:
-    return ShedError("its deadline can't be met any more", retry_after_seconds=0.0, reason=ShedReason.LATE)
+    def _count_processes(self, *, has_lost: bool) -> None:
+        if isinstance(self._lanes[0].computes, Process):
+            self._observer.processes(sum(not lane.lost for lane in self._lanes), lost=has_lost)

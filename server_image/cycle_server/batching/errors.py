@@ -13,6 +13,7 @@ class ShedReason(StrEnum):
     RATE = "rate"  # its tenant sends more than it may
     MEMORY = "memory"  # the batch doesn't fit into memory, not even by halves
     STUCK = "stuck"  # the compute thread doesn't come around
+    LOST = "lost"  # two processes ended that computed it
     STOPPING = "stopping"
 
 
@@ -38,3 +39,19 @@ class RateLimitedError(ShedError):
             retry_after_seconds=retry_after_seconds,
             reason=ShedReason.RATE,
         )
+
+
+def displaced(retry_after_seconds: float) -> ShedError:
+    return ShedError(
+        "the queue is full and most of it is its tenant's",
+        retry_after_seconds=retry_after_seconds,
+        reason=ShedReason.DISPLACED,
+    )
+
+
+def late() -> ShedError:
+    return ShedError("its deadline can't be met any more", retry_after_seconds=0.0, reason=ShedReason.LATE)
+
+
+def lost() -> ShedError:
+    return ShedError("two processes ended that computed it", retry_after_seconds=1.0, reason=ShedReason.LOST)

@@ -18,8 +18,12 @@ _OUT_OF_MEMORY = re.compile(
 )
 
 
+class ComputeLostError(Exception):
+    """What computed has died or was given up with the batch in it. Nothing is known against the batch itself."""
+
+
 class Compute(Protocol):
-    """Logits (texts, classes) of token ids; called on the compute thread only."""
+    """Logits (texts, classes) of token ids; called on one thread only."""
 
     def __call__(self, tokens: Tokens, /) -> np.ndarray: ...
 
@@ -77,7 +81,7 @@ class Execution:
 
 
 def execute(compute: Compute, texts: Tokens) -> Execution:
-    """Never raises an Exception: whatever happens, the thread must go on for the others."""
+    """Raises no Exception but ComputeLostError: whatever happens, the thread must go on for the others."""
     started, count = time.monotonic(), len(texts)
     whole = _attempt(compute, texts, 0, count)
     if not isinstance(whole.result, Exception):
@@ -94,6 +98,8 @@ def _attempt(compute: Compute, texts: Tokens, first: int, last: int) -> _Part:
     result: np.ndarray | Exception
     try:
         result = compute(texts[first:last])
+    except ComputeLostError:
+        raise
     except Exception as error:  # noqa: BLE001 - one bad batch must not end the thread; its requests are told
         logger.exception("computing %d texts failed", last - first)
         result = error.with_traceback(None)  # it would keep the batch's tensors in memory

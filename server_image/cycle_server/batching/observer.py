@@ -14,3 +14,6 @@ class Observer:
 
     def fault(self, *, out_of_memory: bool) -> None:
         """Computing a batch, or a half of one, failed."""
+
+    def processes(self, running: int, *, lost: bool) -> None:
+        """So many processes compute now; ``lost``: one has just died or was given up."""

@@ -4,8 +4,13 @@ Work runs in the order of its ``turn`` (fairness.py): first come, first served w
 turns between them. Where that order would miss a deadline that the earliest-deadline-first order meets, the latter is
 taken: it meets every deadline whenever any order does (Liu and Layland 1973, for one machine). A batch grows only while
 the earliest deadline in it is still met, and closes early when waiting longer would break it.
+
+Several threads may take from one queue. ``free`` says when each could start its next batch; what waits is then counted
+as batches of equal length, each on the thread that is free first (list scheduling, Graham 1966).
 """
 
+import heapq
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -65,12 +70,15 @@ class Decision:
     wait_until: float | None = None  # None: until something arrives
 
 
-def decide(waiting: Sequence[Waiting], *, now: float, limits: Limits, cost: Cost) -> Decision:
+def decide(
+    waiting: Sequence[Waiting], *, now: float, limits: Limits, cost: Cost, others: Sequence[float] = ()
+) -> Decision:
+    """For a thread that could start now; ``others``: when each of the other threads could start its next batch."""
     late = tuple(i for i, w in enumerate(waiting) if now + cost.seconds(tokens=w.tokens) > w.deadline)
     rest = sorted(set(range(len(waiting))) - set(late), key=lambda i: (waiting[i].turn, i))
     if not rest:
         return Decision(drop=late)
-    chosen, tokens = _choose(waiting, rest, now=now, limits=limits, cost=cost)
+    chosen, tokens = _choose(waiting, rest, now=now, limits=limits, cost=cost, others=others)
     full = sum(waiting[i].texts for i in chosen) >= limits.maximum_batch_size
     if full or len(chosen) < len(rest):  # the thread isn't idle while something waits that may not join
         return Decision(take=chosen, drop=late)
@@ -83,7 +91,13 @@ def decide(waiting: Sequence[Waiting], *, now: float, limits: Limits, cost: Cost
 
 
 def _choose(
-    waiting: Sequence[Waiting], turns: Sequence[int], *, now: float, limits: Limits, cost: Cost
+    waiting: Sequence[Waiting],
+    turns: Sequence[int],
+    *,
+    now: float,
+    limits: Limits,
+    cost: Cost,
+    others: Sequence[float],
 ) -> tuple[tuple[int, ...], int]:
     """By turns, unless that misses a deadline which the order by deadlines would meet."""
     chosen, tokens = _grow(waiting, turns, now=now, limits=limits, cost=cost, apart=True)
@@ -91,23 +105,42 @@ def _choose(
     if by_deadline == list(turns) and len({waiting[i].flow.priority for i in turns}) == 1:
         return chosen, tokens
     left = [waiting[i] for i in by_deadline if i not in chosen]
-    if _in_time(left, start=now + cost.seconds(tokens=tokens), limits=limits, cost=cost):
+    if _in_time(left, free=[now + cost.seconds(tokens=tokens), *others], limits=limits, cost=cost):
         return chosen, tokens
-    if not _in_time([waiting[i] for i in by_deadline], start=now, limits=limits, cost=cost):
+    if not _in_time([waiting[i] for i in by_deadline], free=[now, *others], limits=limits, cost=cost):
         return chosen, tokens  # overload: no order meets all deadlines, so the harm is shared fairly
-    return _grow(waiting, by_deadline, now=now, limits=limits, cost=cost, apart=False)
+    filled, tokens = _grow(waiting, by_deadline, now=now, limits=limits, cost=cost, apart=False)
+    left = [waiting[i] for i in by_deadline if i not in filled]
+    if _in_time(left, free=[now + cost.seconds(tokens=tokens), *others], limits=limits, cost=cost):
+        return filled, tokens
+    # Filled past one that didn't fit, it makes that one late: take no more than what comes before it.
+    ahead = list(itertools.takewhile(filled.__contains__, by_deadline))
+    return tuple(ahead), sum(waiting[i].tokens for i in ahead)
 
 
-def _in_time(order: Sequence[Waiting], *, start: float, limits: Limits, cost: Cost) -> bool:
-    """True when all would meet their deadlines, one after the other from ``start`` on, in batches as full as can be."""
+def _in_time(order: Sequence[Waiting], *, free: Sequence[float], limits: Limits, cost: Cost) -> bool:
+    """True when all would meet their deadlines, one after the other, in batches as full as can be."""
     texts = tokens = 0
     for piece in order:
         texts += piece.texts
         tokens += piece.tokens
-        batches = math.ceil(texts / limits.maximum_batch_size)
-        if start + cost.seconds(tokens=tokens, batches=batches) > piece.deadline:
+        if _finish(free, texts=texts, tokens=tokens, limits=limits, cost=cost) > piece.deadline:
             return False
     return True
+
+
+def _finish(free: Sequence[float], *, texts: int, tokens: int, limits: Limits, cost: Cost) -> float:
+    """When the last of so many texts would be done."""
+    batches = math.ceil(texts / limits.maximum_batch_size)
+    seconds = cost.seconds(tokens=tokens, batches=batches)
+    if len(free) == 1:
+        return free[0] + seconds
+    threads, last = list(free), 0.0
+    heapq.heapify(threads)
+    for _ in range(batches):
+        last = threads[0] + seconds / batches
+        heapq.heapreplace(threads, last)
+    return last
 
 
 def _grow(
@@ -135,26 +168,25 @@ def _grow(
 
 
 def expected_finish(
-    new: Waiting, waiting: Sequence[Waiting], *, now: float, busy_until: float, limits: Limits, cost: Cost
+    new: Waiting, waiting: Sequence[Waiting], *, free: Sequence[float], limits: Limits, cost: Cost
 ) -> float:
-    """When ``new`` would be done, behind the running batch and everything whose turn is before.
+    """When ``new`` would be done, behind the running batches and everything whose turn is before.
 
     When that is too late for it: behind everything with an earlier deadline, if that order meets all deadlines.
     """
-    start = max(now, busy_until)
-    finish = _done([w for w in waiting if w.turn <= new.turn], new, start=start, limits=limits, cost=cost)
+    finish = _done([w for w in waiting if w.turn <= new.turn], new, free=free, limits=limits, cost=cost)
     if finish <= new.deadline:
         return finish
     by_deadline = sorted([*waiting, new], key=lambda w: w.deadline)
-    if not _in_time(by_deadline, start=start, limits=limits, cost=cost):
+    if not _in_time(by_deadline, free=free, limits=limits, cost=cost):
         return finish
-    return _done([w for w in waiting if w.deadline <= new.deadline], new, start=start, limits=limits, cost=cost)
+    return _done([w for w in waiting if w.deadline <= new.deadline], new, free=free, limits=limits, cost=cost)
 
 
-def _done(ahead: Sequence[Waiting], new: Waiting, *, start: float, limits: Limits, cost: Cost) -> float:
+def _done(ahead: Sequence[Waiting], new: Waiting, *, free: Sequence[float], limits: Limits, cost: Cost) -> float:
     texts = sum(w.texts for w in ahead) + new.texts
     tokens = sum(w.tokens for w in ahead) + new.tokens
-    return start + cost.seconds(tokens=tokens, batches=math.ceil(texts / limits.maximum_batch_size))
+    return _finish(free, texts=texts, tokens=tokens, limits=limits, cost=cost)
 
 
 def displaced(waiting: Sequence[Waiting], *, by: Flow, pieces: int = 1) -> int | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from cycle_server.engine.encoder import ACTIVATIONS, Embeddings, Encoder, Layer, Norm
 from cycle_server.engine.quantized import FloatLinear, Int8Weights, Linear, float_linear, int8_linear
+from cycle_server.engine.stages import read_manifest, read_tokenizer
 from cycle_server.errors import BadVariantError
 from cycle_wire.parts import Activations, Precision
 from cycle_wire.variant import VariantManifest
@@ -35,22 +35,20 @@ class LoadedVariant:
 
 def load_variant(folder: Path, *, verify: bool = True) -> LoadedVariant:
     """``verify`` compares the weights file with the manifest's digest. Raises BadVariantError."""
+    manifest = read_manifest(folder)
     try:
-        manifest = VariantManifest.model_validate_json((folder / "manifest.json").read_bytes())
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
         weights_path = folder / "model.safetensors"
         if verify and (digest := _digest(weights_path)) != manifest.weights_digest:
             raise BadVariantError(f"{weights_path} has digest {digest}, its manifest says {manifest.weights_digest}")
         weights: dict[str, Tensor] = load_file(weights_path)
-        tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
         encoder = _Packer(weights, config, manifest).encoder()
-    except (OSError, ValidationError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BadVariantError(f"{folder}: {error}") from error
     except KeyError as error:
         raise BadVariantError(f"{folder}: lacks {error}") from error
     maximum_tokens = min(manifest.maximum_sequence_length, encoder.embeddings.positions.shape[0])
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length=maximum_tokens)
+    tokenizer = read_tokenizer(folder, maximum_tokens=maximum_tokens)
     return LoadedVariant(encoder=encoder, tokenizer=tokenizer, manifest=manifest, maximum_tokens=maximum_tokens)
 
 

@@ -15,6 +15,7 @@ from cycle_server.process import processor_name
 from cycle_server.profiler.evaluate import check_metrics, evaluate, neighbour_difference, tolerance
 from cycle_server.profiler.http import WARM_UP_REQUESTS, measure_http
 from cycle_server.profiler.measure import measure
+from cycle_server.profiler.neighbours import busy_neighbours
 from cycle_server.profiler.rows import Row, read_rows
 from cycle_server.texts import TextSource
 from cycle_wire.profile import Histogram, Profile
@@ -60,12 +61,6 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant, rows: Sequ
     texts = [row.text for row in rows]
     metrics = evaluate(engine, rows, metrics=config.evaluation.metrics)
     difference = neighbour_difference(engine, texts)
-    measured = measure(
-        engine,
-        TextSource(texts, tokenizer=engine.tokenizer, seed=0),
-        batch_sizes=sorted(set(config.batch_sizes)),
-        sequence_lengths=sorted(set(config.sequence_lengths)),
-    )
     server = ServerConfig(
         model_name="profile",
         variant_path=variant.path,
@@ -73,9 +68,17 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant, rows: Sequ
         variant=variant.variant.name,
         maximum_batch_size=max(config.batch_sizes),
         budget_milliseconds=NO_BUDGET_MILLISECONDS,
+        workers=config.workers,
         threads=config.threads,
         warmup_sequence_lengths=sorted(set(config.sequence_lengths)),
     )
+    with busy_neighbours(server):
+        measured = measure(
+            engine,
+            TextSource(texts, tokenizer=engine.tokenizer, seed=0),
+            batch_sizes=sorted(set(config.batch_sizes)),
+            sequence_lengths=sorted(set(config.sequence_lengths)),
+        )
     http = measure_http(server, _different(texts, HTTP_REQUESTS))
     return Profile(
         model_digest=config.model_digest,
@@ -83,7 +86,7 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant, rows: Sequ
         hardware_class=config.hardware_class,
         hardware_class_hash=config.hardware_class_hash,
         image=config.image,
-        server_settings_hash=settings_hash(threads=config.threads),
+        server_settings_hash=settings_hash(workers=config.workers, threads=config.threads),
         rows=measured,
         overhead=http.overhead,
         cache_hit=http.cache_hit,
@@ -97,15 +100,16 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant, rows: Sequ
         startup_seconds=http.startup_seconds,
         batch_invariant=difference <= tolerance(manifest.variant.precision),
         neighbour_difference=difference,
+        workers=config.workers,
         threads=config.threads,
         processor=processor_name()[:256],
         measured_at=datetime.now(UTC),
     )
 
 
-def settings_hash(*, threads: int) -> str:
+def settings_hash(*, workers: int, threads: int) -> str:
     """Of what the server's speed and answers depend on beside variant, class and image."""
-    settings = {"threads": threads, "server": version("cycle-server")}
+    settings = {"workers": workers, "threads": threads, "server": version("cycle-server")}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

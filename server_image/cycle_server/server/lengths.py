@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cycle_server.engine.pipeline import Tokens
+from cycle_server.engine.stages import Tokens
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.server.lifecycle import Model
 

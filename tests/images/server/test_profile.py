@@ -67,7 +67,7 @@ def write_rows(path: Path, count: int) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def run_profile(tmp_path: Path, endpoint: Endpoint, *, label_field: str = "kind") -> int:
+def run_profile(tmp_path: Path, endpoint: Endpoint, *, label_field: str = "kind", workers: int = 1) -> int:
     write_rows(tmp_path / "rows.jsonl", 300)
     (tmp_path / "token").write_text("token", encoding="utf-8")
     for variant in VARIANTS:
@@ -78,12 +78,13 @@ def run_profile(tmp_path: Path, endpoint: Endpoint, *, label_field: str = "kind"
         variants=[ProfileVariant(variant=variant, path=str(tmp_path / variant.name)) for variant in VARIANTS],
         evaluation_path=str(tmp_path / "rows.jsonl"),
         fields=Fields(text="gloss", label=label_field),
-        evaluation=Evaluation(maximum_rows=200),
+        evaluation=Evaluation(metrics=["accuracy", "f1Macro"], maximum_rows=200),
         batch_sizes=[1, 4],
         sequence_lengths=[8, 16],
         hardware_class="cpu",
         hardware_class_hash="h",
         image="i",
+        workers=workers,
         threads=1,
         report=ReportTarget(url=endpoint.url, token_path=str(tmp_path / "token")),
     )
@@ -92,13 +93,15 @@ def run_profile(tmp_path: Path, endpoint: Endpoint, *, label_field: str = "kind"
     return subprocess.run(command, timeout=300, check=False).returncode
 
 
-def test_a_profile_of_each_variant_is_reported(tmp_path: Path, endpoint: Endpoint) -> None:
-    assert run_profile(tmp_path, endpoint) == 0
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_profile_of_each_variant_is_reported(tmp_path: Path, endpoint: Endpoint, workers: int) -> None:
+    assert run_profile(tmp_path, endpoint, workers=workers) == 0
     messages = [report.message for report in endpoint.reports]
     assert all(isinstance(message, ProfileReport) for message in messages)
     profiles = [message.profile for message in messages if isinstance(message, ProfileReport)]
     assert [profile.variant for profile in profiles] == ["bf16", "int8"]
     for profile in profiles:
+        assert profile.workers == workers
         cells = {(row.pace, row.batch_size, row.sequence_length) for row in profile.rows}
         assert cells == {(pace, b, n) for pace in Pace for b in (1, 4) for n in (8, 16)}
         assert all(h.count >= FEWEST_SAMPLES for row in profile.rows for h in (row.pre, row.compute, row.post))

@@ -1,10 +1,11 @@
 """bench/serve's own arithmetic: what it searches, and what it says of the numbers it found."""
 
 import math
+from pathlib import Path
 
 import pytest
 
-from bench.serve.rows import Row, table, to_records, verdict
+from bench.serve.rows import Row, read_json, table, to_records, verdict, write_json
 from bench.serve.search import highest_rate
 
 
@@ -68,3 +69,21 @@ def test_the_verdict_names_each_target_that_is_missed() -> None:
         "p99 at 80 % of own / best peer",
         "p99 at common 80 % / best peer",
     ]
+
+
+def test_rows_of_an_earlier_call_are_read_as_they_were(tmp_path: Path) -> None:
+    direct = Row("direct", "-", identical=[50.0], low_p50=[0.009], resident_bytes=5 * 2**20)
+    lost = Row("KServe", "server", at_80_p99=[math.inf], failures=["RuntimeError: no"], others=[0.25])
+    rows = [direct, row("ours", identical=48.0, mixed=110.0, p99_seconds=0.06), lost]
+    write_json(tmp_path / "serve.json", rows)
+    assert read_json(tmp_path / "serve.json") == rows
+    assert read_json(tmp_path / "none.json") == []
+
+
+def test_what_failed_or_is_missing_is_said_and_takes_nothing_else_along() -> None:
+    ours = Row("ours", "server", identical=[48.0], at_80_p99=[math.inf])
+    peer = row("LitServe", identical=40.0, mixed=100.0, p99_seconds=0.05)
+    peer.failures.append("RuntimeError: gone")
+    lines = verdict(to_records([ours, peer])).splitlines()
+    assert [line.split()[0] for line in lines] == ["not", "met", "not", "not", "MISSED", "not", "FAILED"]
+    assert "LitServe: RuntimeError: gone" in lines[-1]

@@ -11,10 +11,10 @@ import yaml
 
 from cycle_wire.serving import ProfilingConfig
 from cycle_wire.training import TrainingConfig
+from cycleops.api.cores import server_threads_of, server_workers_of, threads_of
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
 from cycleops.job import names
-from cycleops.job.configs import threads_of
 from cycleops.job.decision import Step
 from cycleops.job.desired import desired_children, unwanted_children
 from cycleops.job.observation import Observation
@@ -204,7 +204,36 @@ def test_threads_follow_the_request(cpu: str, threads: int) -> None:
     assert threads_of(HardwareClassSpec.model_validate(body)) == threads
 
 
+@pytest.mark.parametrize(("cpu", "workers", "threads"), [("4", 1, 4), ("4", 2, 2), ("5", 2, 2), ("2", 4, 1)])
+def test_the_workers_of_a_server_divide_the_request(cpu: str, workers: int, threads: int) -> None:
+    body = {"resources": {"requests": {"cpu": cpu, "memory": "1Gi"}}, "costPerHour": 1, "serverWorkers": workers}
+    spec = HardwareClassSpec.model_validate(body)
+    assert (server_workers_of(spec), server_threads_of(spec)) == (workers, threads)
+    assert server_threads_of(spec.model_copy(update={"threads": 3})) == 3, "threads are each worker's"
+    assert threads_of(spec) == int(cpu), "a pod that trains has all"
+
+
+def test_another_number_of_workers_makes_a_measurement_outdated() -> None:
+    spec = classes()["cpu-small"]
+    assert hardware_class_hash(spec) != hardware_class_hash(spec.model_copy(update={"server_workers": 2}))
+
+
 def test_observations_are_frozen() -> None:
     observation: Observation = observe()
     with pytest.raises(dataclasses.FrozenInstanceError):
         observation.now = None  # type: ignore[misc,assignment]
+
+
+def test_exit_codes_come_after_what_always_holds_and_only_in_the_launcher() -> None:
+    rules = [
+        {"codes": [137, 1], "action": "Ignore"},
+        {"codes": [2], "action": "Retry"},
+        {"codes": [9], "action": "Fail"},
+    ]
+    o = observe(spec={"runPolicy": {"exitCodes": rules}})
+    launcher = next(b for b in desired_children(o, Step.TRAIN) if b["metadata"]["name"] == "supersense-launcher")
+    found = launcher["spec"]["podFailurePolicy"]["rules"]
+    codes = [(r["action"], r["onExitCodes"]["values"]) for r in found if "onExitCodes" in r]
+    assert codes == [("FailJob", [3]), ("Ignore", [1, 137]), ("Count", [2]), ("FailJob", [9])]
+    compress = desired_children(o, Step.COMPRESS)[-1]
+    assert len(compress["spec"]["podFailurePolicy"]["rules"]) == 2

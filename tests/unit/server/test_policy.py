@@ -136,6 +136,15 @@ def test_all_deadlines_are_met_whenever_some_order_meets_them(
     assert run_all(waiting, limits=limits, cost=cost) == 0
 
 
+def test_by_deadlines_a_batch_is_not_filled_past_one_that_would_be_late_then() -> None:
+    """The second by deadline can't join the first's batch; three that have time would make it wait too long."""
+    cost = Cost(fixed_seconds=0.0, token_seconds=1e-3, deviation=0.0)
+    pieces = [(1, 0.5), (66, 0.125), (1, 0.5), (60, 0.15625), (29, 0.5)]
+    waiting = [Waiting(texts=1, tokens=t, arrival=NOW, deadline=NOW + d, turn=0.0, flow=Flow()) for t, d in pieces]
+    assert can_be_met(waiting, cost=cost)
+    assert run_all(waiting, limits=Limits(maximum_batch_size=4, maximum_delay_seconds=0.0), cost=cost) == 0
+
+
 @given(situations())
 def test_waiting_to_the_end_closes_the_batch(situation: tuple[list[Waiting], Limits, Cost]) -> None:
     waiting, limits, cost = situation
@@ -184,8 +193,40 @@ def test_expected_finish_counts_the_running_batch_and_earlier_turns() -> None:
     cost = Cost(fixed_seconds=0.01, token_seconds=0.001)
     waiting = [Waiting(texts=1, tokens=10, arrival=NOW, deadline=NOW + 9, turn=turn) for turn in (1, 2, 9)]
     new = Waiting(texts=1, tokens=10, arrival=NOW, deadline=NOW + 2, turn=2)
-    finish = expected_finish(new, waiting, now=NOW, busy_until=NOW + 0.5, limits=limits, cost=cost)
+    finish = expected_finish(new, waiting, free=[NOW + 0.5], limits=limits, cost=cost)
     assert abs(finish - (NOW + 0.5 + 2 * 0.01 + 30 * 0.001)) < 1e-9
+
+
+def test_expected_finish_shares_what_waits_among_the_threads() -> None:
+    limits = Limits(maximum_batch_size=1, maximum_delay_seconds=0.0)
+    cost = Cost(fixed_seconds=0.0, token_seconds=0.01)
+    waiting = [Waiting(texts=1, tokens=10, arrival=NOW, deadline=NOW + 9, turn=turn) for turn in (1, 2)]
+    new = Waiting(texts=1, tokens=10, arrival=NOW, deadline=NOW + 2, turn=3)
+    # 0.1 s each: from 0.3 and from 0.35 on, so the third starts at 0.4.
+    finish = expected_finish(new, waiting, free=[NOW + 0.35, NOW + 0.3], limits=limits, cost=cost)
+    assert abs(finish - (NOW + 0.5)) < 1e-9
+    assert abs(expected_finish(new, [], free=[NOW, NOW], limits=limits, cost=cost) - (NOW + 0.1)) < 1e-9
+
+
+@given(situations(), st.lists(st.floats(0, 1), min_size=1, max_size=3))
+def test_another_thread_never_makes_the_answer_later(
+    situation: tuple[list[Waiting], Limits, Cost], after: list[float]
+) -> None:
+    waiting, limits, cost = situation
+    new = Waiting(texts=1, tokens=10, arrival=NOW, deadline=NOW, turn=9.0)
+    free = [NOW + seconds for seconds in after]
+    fewer = expected_finish(new, waiting, free=free, limits=limits, cost=cost)
+    assert expected_finish(new, waiting, free=[*free, NOW], limits=limits, cost=cost) <= fewer + 1e-9
+
+
+def test_turns_yield_to_deadlines_only_when_no_other_thread_can_help() -> None:
+    limits = Limits(maximum_batch_size=1, maximum_delay_seconds=0.0)
+    cost = Cost(fixed_seconds=0.0, token_seconds=0.01)
+    first = Waiting(texts=1, tokens=10, arrival=NOW, deadline=NOW + 9, turn=1.0)
+    urgent = Waiting(texts=1, tokens=10, arrival=NOW, deadline=NOW + 0.15, turn=2.0)
+    assert decide([first, urgent], now=NOW, limits=limits, cost=cost).take == (1,)
+    assert decide([first, urgent], now=NOW, limits=limits, cost=cost, others=[NOW + 0.04]).take == (0,)
+    assert decide([first, urgent], now=NOW, limits=limits, cost=cost, others=[NOW + 0.06]).take == (1,)
 
 
 @given(

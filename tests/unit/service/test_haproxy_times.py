@@ -94,10 +94,14 @@ async def test_errors_and_what_is_no_inference_are_not_counted(running: Running)
     assert sum(sum(c.values()) for (term, _), c in (await counts(running)).items() if term == "service") == 0
 
 
+@pytest.mark.parametrize("running", [{"budget_milliseconds": 10_000}], indirect=True)  # none is late, however busy
 async def test_many_at_once_are_all_counted(running: Running) -> None:
     say(running, "miss", elapsed_microseconds=50, terms_microseconds=20)
-    await asyncio.gather(*(running.ask() for _ in range(200)))
-    assert sum((await counts(running))["service", "miss"].values()) == 200
+    answers = await asyncio.gather(*(running.ask() for _ in range(200)))
+    # On a busy machine the balancer itself refuses some, which never saw a pod.
+    served = sum(status == 200 for status, _, _ in answers)
+    assert served > 0
+    assert sum((await counts(running))["service", "miss"].values()) == served
 
 
 def test_a_page_fits_into_a_buffer_whatever_it_counted() -> None:

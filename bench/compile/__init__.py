@@ -1,0 +1,1 @@
+"""torch.compile against the eager packed engine."""

@@ -1,0 +1,88 @@
+"""What comes before and after the forward pass: texts to token ids, the model's outputs to answers. Without torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+from tokenizers import Tokenizer
+
+from cycle_server.errors import BadVariantError
+from cycle_wire.variant import VariantManifest
+
+Tokens = list[list[int]]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """``labels`` (n,), their ``probability`` (n,), and ``probabilities`` float32 (n, classes)."""
+
+    labels: list[str]
+    probability: list[float]
+    probabilities: np.ndarray
+
+
+class Stages:
+    """Pre and post of one variant. ``pre`` (the Rust tokenizer, without the GIL) and ``post`` may run on any thread.
+
+    ``maximum_tokens``: the tokenizer cuts texts to so many.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, manifest: VariantManifest, maximum_tokens: int) -> None:
+        self.tokenizer = tokenizer
+        self.manifest = manifest
+        self.maximum_tokens = maximum_tokens
+
+    def pre(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of each text, truncated; never empty."""
+        if len(texts) == 1:
+            return [self.tokenizer.encode(texts[0]).ids or [0]]
+        return [encoding.ids or [0] for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+
+    def first_cut(self, texts: Sequence[str], tokens: Tokens) -> int | None:
+        """Index of the first text that ``pre`` made shorter."""
+        full = (index for index, ids in enumerate(tokens) if len(ids) >= self.maximum_tokens)
+        return next((index for index in full if self.tokenizer.encode(texts[index]).overflowing), None)
+
+    def embeddings(self, outputs: np.ndarray) -> np.ndarray:
+        """Float32 (n, hidden) of length 1, from what the engine computed. Raises ArithmeticError like ``post``."""
+        vectors = outputs[:, len(self.manifest.labels) :]
+        if not np.isfinite(vectors).all():
+            raise ArithmeticError("the model's output isn't finite")
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return unit
+
+    def post(self, outputs: np.ndarray) -> Answers:
+        """From what the engine computed. Raises ArithmeticError when a logit isn't finite."""
+        logits = outputs[:, : len(self.manifest.labels)]
+        if not np.isfinite(logits).all():
+            raise ArithmeticError("the model's output isn't finite")
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+        best = probabilities.argmax(axis=1)
+        return Answers(
+            labels=[self.manifest.labels[i] for i in best.tolist()],
+            probability=probabilities[np.arange(len(best)), best].tolist(),
+            probabilities=probabilities,
+        )
+
+
+def read_manifest(folder: Path) -> VariantManifest:
+    """Raises BadVariantError."""
+    try:
+        return VariantManifest.model_validate_json((folder / "manifest.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadVariantError(f"{folder}: {error}") from error
+
+
+def read_tokenizer(folder: Path, *, maximum_tokens: int) -> Tokenizer:
+    """Raises BadVariantError."""
+    try:
+        tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises Exception itself for a file that isn't one
+        raise BadVariantError(f"{folder}: tokenizer.json: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length=maximum_tokens)
+    return tokenizer

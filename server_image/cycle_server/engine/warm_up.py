@@ -1,0 +1,27 @@
+"""The first computations, at the sizes that will come: kernels are made, memory is claimed, and times are known."""
+
+import time
+from collections.abc import Sequence
+
+from cycle_server.engine.pipeline import Engine
+
+WARM_UP_SECONDS_PER_SIZE = 0.5
+WARM_UP_REPEATS = 4
+
+
+def warm_up(engine: Engine, *, lengths: Sequence[int], batch_sizes: set[int]) -> list[tuple[int, float]]:
+    """Tokens and seconds, the fastest of each size."""
+    samples: list[tuple[int, float]] = []
+    for length in sorted({min(length, engine.maximum_tokens) for length in lengths} or {16}):
+        for batch_size in sorted(batch_sizes):
+            texts = [[0] * length for _ in range(batch_size)]
+            until = time.monotonic() + WARM_UP_SECONDS_PER_SIZE
+            times = []
+            for _ in range(WARM_UP_REPEATS):
+                started = time.monotonic()
+                engine.post(engine.compute(texts))
+                times.append(time.monotonic() - started)
+                if time.monotonic() > until and len(times) > 1:
+                    break
+            samples.append((batch_size * length, min(times)))
+    return samples
