@@ -137,6 +137,8 @@ class Answerer:
         content = write(model, request, computed)
         watch.lap("post")
         self.observe(call)
+        likeliest = computed.logits[:, : self.classes].argmax(axis=1).tolist() if self.classes > 0 else []
+        self.metrics.count_texts(lengths=map(len, tokens), labels=likeliest)
         return Answered(content=content, terms=watch.terms), computed.batch_size
 
     def terms_of(self, call: Call) -> tuple[Flow, float]:
