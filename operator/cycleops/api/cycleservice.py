@@ -50,6 +50,7 @@ class ModelReference(ApiModel):
 class Replicas(ApiModel):
     minimum: int = Field(1, ge=1, le=1000, description="Fewest server pods.")
     maximum: int = Field(10, ge=1, le=1000, description="Most server pods.")
+    hold_seconds: int = Field(90, ge=0, le=86_400, description="Pods go when fewer would have done for so long.")
 
 
 class Headroom(ApiModel):
@@ -233,6 +234,8 @@ class CycleService(Kind):
         Column("Replicas", ".status.readyReplicas", "integer", "Server pods that are ready."),
         Column("URL", ".status.url"),
         Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Asked", ".status.adaptation.replicas", "integer", "Server pods that adaptation asks for.", wide=True),
+        Column("Scaling", ".status.adaptation.reason", wide=True),
         Column("Message", '.status.conditions[?(@.type=="Ready")].message', wide=True),
     )
 

@@ -1,7 +1,7 @@
 """The planner's question, from the API's objects. Pure; takes seconds, so call it in a thread."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cycleops.api.budget import Budget
 from cycleops.api.cores import server_threads_of
@@ -10,9 +10,14 @@ from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
 from cycleops.api.traffic import InputTokens
 from cycleops.planner import model
+from cycleops.planner.adaptation import Attainment, tabulate
+from cycleops.planner.adaptation.slower import slower
 from cycleops.planner.planning import Planner
 from cycleops.planner.result import PlanResult
+from cycleops.planner.service_time import IncompleteProfileError, service_times
+from cycleops.service.corrections import AS_PROFILED, Corrections
 from cycleops.service.evidence import Evidence
+from cycleops.service.observation import Served
 from cycleops.service.quantities import cpu_limit_of
 
 
@@ -34,6 +39,7 @@ def ask(
     evidence: Evidence,
     classes: Mapping[str, HardwareClassSpec],
     requests_per_second: float,
+    corrections: Corrections = AS_PROFILED,
     planner: Planner | None = None,
     mixes: bool = False,
 ) -> PlanResult:
@@ -41,9 +47,14 @@ def ask(
     does not deploy.
     """
     asked = question(
-        spec=spec, evidence=evidence, classes=classes, requests_per_second=requests_per_second, mixes=mixes
+        spec=spec,
+        evidence=evidence,
+        classes=classes,
+        requests_per_second=requests_per_second,
+        corrections=corrections,
+        mixes=mixes,
     )
-    return (planner or Planner()).plan(
+    result = (planner or Planner()).plan(
         workload=asked.workload,
         budget=asked.budget,
         candidates=asked.candidates,
@@ -51,6 +62,7 @@ def ask(
         algorithm=asked.algorithm,
         pinned=asked.pinned,
     )
+    return replace(result, sentences=(*corrections.sentences, *result.sentences))
 
 
 def question(
@@ -59,15 +71,46 @@ def question(
     evidence: Evidence,
     classes: Mapping[str, HardwareClassSpec],
     requests_per_second: float,
+    corrections: Corrections = AS_PROFILED,
     mixes: bool = False,
 ) -> Question:
+    workload = replace(
+        _workload(spec, evidence, requests_per_second),
+        cache_hit_ratio=corrections.hit_ratio,
+        cache_hit_ratio_lower=corrections.hit_ratio_lower,
+    )
     return Question(
-        workload=_workload(spec, evidence, requests_per_second),
+        workload=workload,
         budget=_budget(spec.budget),
-        candidates=tuple(_candidates(evidence, classes)),
+        candidates=tuple(_candidates(evidence, classes, corrections)),
         limits=_limits(spec, mixes=mixes),
         algorithm=model.Algorithm(spec.load_balancing.algorithm.value),
         pinned=_pinned(spec),
+    )
+
+
+def table_of(
+    *, spec: CycleServiceSpec, evidence: Evidence, classes: Mapping[str, HardwareClassSpec], served: Served
+) -> Attainment | None:
+    """What every number of replicas of ``served`` does, as profiled and without a cache; None without its profile."""
+    profile = next((p for p in evidence.profiles if p.metadata.name == served.profile), None)
+    hardware = classes.get(served.hardware)
+    if profile is None or hardware is None:
+        return None
+    try:
+        times = service_times(profile.spec)
+    except IncompleteProfileError:
+        return None  # a pinned variant may serve without rows to plan from
+    return tabulate(
+        times=times,
+        hardware=_option(served.hardware, hardware),
+        workload=_workload(spec, evidence, 1.0),
+        budget_milliseconds=served.target_milliseconds,
+        batch_size=served.batch_size,
+        delay_milliseconds=served.delay_milliseconds,
+        maximum_replicas=min(spec.replicas.maximum, hardware.maximum_replicas or spec.replicas.maximum),
+        workers=profile.spec.workers,
+        algorithm=model.Algorithm(spec.load_balancing.algorithm.value),
     )
 
 
@@ -142,19 +185,25 @@ def _budget(budget: Budget) -> model.Budget:
     )
 
 
-def _candidates(evidence: Evidence, classes: Mapping[str, HardwareClassSpec]) -> Iterator[model.Candidate]:
+def _candidates(
+    evidence: Evidence, classes: Mapping[str, HardwareClassSpec], corrections: Corrections
+) -> Iterator[model.Candidate]:
     for profile in evidence.profiles:
         name = profile.spec.hardware_class
-        option = model.HardwareOption(
-            name=name,
-            cost_per_hour=float(classes[name].cost_per_hour),
-            maximum_replicas=classes[name].maximum_replicas,
-            threads=server_threads_of(classes[name]),
-            cpu_limit_cores=cpu_limit_of(classes[name]),
-        )
         changed = profile.spec.hardware_class_hash != hardware_class_hash(classes[name])
         stale = f"HardwareClass {name} changed since it was measured" if changed else ""
-        yield model.Candidate(profile=profile.spec, hardware=option, stale=stale)
+        measured = slower(profile.spec, corrections.slowness_of(profile.metadata.name, name))
+        yield model.Candidate(profile=measured, hardware=_option(name, classes[name]), stale=stale)
+
+
+def _option(name: str, hardware: HardwareClassSpec) -> model.HardwareOption:
+    return model.HardwareOption(
+        name=name,
+        cost_per_hour=float(hardware.cost_per_hour),
+        maximum_replicas=hardware.maximum_replicas,
+        threads=server_threads_of(hardware),
+        cpu_limit_cores=cpu_limit_of(hardware),
+    )
 
 
 def _pinned(spec: CycleServiceSpec) -> model.Pinned | None:
