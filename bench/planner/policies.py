@@ -62,8 +62,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """Rows ``{trace, policy, setting, attainment, worst, replicaHours}``: over all draws, ``worst`` of one; mean hours.
 
-    ``draws_of_each``: instead of DRAWS and DRAWS_OF_LONG. ``traces``: names of the functions in :mod:`bench.planner.traces`; all when empty. A trace whose data package is
-    not installed is left out, and said so.
+    ``traces``: names of the functions in :mod:`bench.planner.traces`; all when empty. A trace whose data package is
+    not installed is left out, and said so. ``draws_of_each``: instead of DRAWS and DRAWS_OF_LONG.
     """
     rows: list[dict[str, Any]] = []
     for shape in SHAPES:
