@@ -17,7 +17,7 @@ from cycleops.service.question import ask, table_of
 from cycleops.service.translate import outcome_of
 
 # Of the spec, what a plan depends on.
-_PLANNED = {"budget", "traffic", "hardware", "replicas", "planning", "load_balancing"}
+_PLANNED = {"budget", "traffic", "hardware", "replicas", "headroom", "planning", "load_balancing"}
 
 
 class Planning:

@@ -84,16 +84,18 @@ def _deploy_the_plan(observation: ServiceObservation) -> Decision | None:
 
 
 def _shed_by(spec: CycleServiceSpec, outcome: Outcome) -> float:
-    """Milliseconds after which an answer is refused.
+    """Milliseconds after which an answer is refused; of a model that generates, its first token.
 
     The budget is a percentile: the few requests beyond it are late, not lost. Only a queue of several budgets is
     overload, where refusing helps. A pinned plan that misses its budget must answer late: shedding would refuse all.
     """
-    budget = float(spec.budget.latency.milliseconds)
+    predicted = outcome.plan.predicted if outcome.plan else None
+    first_token = spec.budget.generation.first_token_milliseconds if spec.budget.generation else None
+    budget = float(first_token if first_token is not None else spec.budget.latency.milliseconds)
     if outcome.feasible or outcome.plan is None:
         return _OVERLOAD * budget
-    predicted = outcome.plan.predicted.latency_ms if outcome.plan.predicted else None
-    return max(budget, _LATE * (predicted or budget))
+    late = (predicted.latency_ms if first_token is None else predicted.first_token_ms) if predicted else None
+    return max(budget, _LATE * (late or budget))
 
 
 def _keep_what_serves(observation: ServiceObservation) -> Decision:

@@ -1,13 +1,14 @@
 """The planner's question, from the API's objects. Pure; takes seconds, so call it in a thread."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cycleops.api.budget import Budget
 from cycleops.api.cores import server_threads_of
 from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
+from cycleops.api.traffic import InputTokens
 from cycleops.planner import model
 from cycleops.planner.adaptation import Attainment, tabulate
 from cycleops.planner.adaptation.slower import slower
@@ -20,6 +21,18 @@ from cycleops.service.observation import Served
 from cycleops.service.quantities import cpu_limit_of
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the planner takes."""
+
+    workload: model.Workload
+    budget: model.Budget
+    candidates: tuple[model.Candidate, ...]
+    limits: model.Limits
+    algorithm: model.Algorithm
+    pinned: model.Pinned | None
+
+
 def ask(
     *,
     spec: CycleServiceSpec,
@@ -28,22 +41,52 @@ def ask(
     requests_per_second: float,
     corrections: Corrections = AS_PROFILED,
     planner: Planner | None = None,
+    mixes: bool = False,
 ) -> PlanResult:
-    """``planner``: one that has planned for this service before is quicker."""
+    """``planner``: one that has planned for this service before is quicker. ``mixes``: of classes, which the operator
+    does not deploy.
+    """
+    asked = question(
+        spec=spec,
+        evidence=evidence,
+        classes=classes,
+        requests_per_second=requests_per_second,
+        corrections=corrections,
+        mixes=mixes,
+    )
+    result = (planner or Planner()).plan(
+        workload=asked.workload,
+        budget=asked.budget,
+        candidates=asked.candidates,
+        limits=asked.limits,
+        algorithm=asked.algorithm,
+        pinned=asked.pinned,
+    )
+    return replace(result, sentences=(*corrections.sentences, *result.sentences))
+
+
+def question(
+    *,
+    spec: CycleServiceSpec,
+    evidence: Evidence,
+    classes: Mapping[str, HardwareClassSpec],
+    requests_per_second: float,
+    corrections: Corrections = AS_PROFILED,
+    mixes: bool = False,
+) -> Question:
     workload = replace(
         _workload(spec, evidence, requests_per_second),
         cache_hit_ratio=corrections.hit_ratio,
         cache_hit_ratio_lower=corrections.hit_ratio_lower,
     )
-    result = (planner or Planner()).plan(
+    return Question(
         workload=workload,
         budget=_budget(spec.budget),
-        candidates=_candidates(evidence, classes, corrections),
-        limits=model.Limits(minimum_replicas=spec.replicas.minimum, maximum_replicas=spec.replicas.maximum),
+        candidates=tuple(_candidates(evidence, classes, corrections)),
+        limits=_limits(spec, mixes=mixes),
         algorithm=model.Algorithm(spec.load_balancing.algorithm.value),
         pinned=_pinned(spec),
     )
-    return replace(result, sentences=(*corrections.sentences, *result.sentences))
 
 
 def table_of(
@@ -71,6 +114,18 @@ def table_of(
     )
 
 
+def _limits(spec: CycleServiceSpec, *, mixes: bool) -> model.Limits:
+    headroom = spec.headroom
+    return model.Limits(
+        minimum_replicas=spec.replicas.minimum,
+        maximum_replicas=spec.replicas.maximum,
+        mixes=mixes,
+        headroom=model.Headroom(
+            replicas=(headroom.replicas or 0) if headroom else 0, zones=(headroom.zones or 0) if headroom else 0
+        ),
+    )
+
+
 def _workload(spec: CycleServiceSpec, evidence: Evidence, requests_per_second: float) -> model.Workload:
     """What the spec leaves out of lengths is the longest that was measured."""
     profiles = [profile.spec for profile in evidence.profiles]
@@ -85,6 +140,24 @@ def _workload(spec: CycleServiceSpec, evidence: Evidence, requests_per_second: f
         input_tokens_p99=inputs.p99 if inputs else longest,
         output_tokens_p50=outputs.p50 if outputs else most,
         output_tokens_p99=outputs.p99 if outputs else most,
+        classes=_classes(spec, inputs or InputTokens(p50=longest, p99=longest)),
+    )
+
+
+def _classes(spec: CycleServiceSpec, tokens: InputTokens) -> tuple[model.TrafficClass, ...]:
+    """``tokens``: of those that don't say."""
+    together = sum(one.requests_per_second for one in spec.traffic.classes)
+    budget = spec.budget.latency
+    return tuple(
+        model.TrafficClass(
+            name=one.name,
+            rate_share=float(one.requests_per_second / together),
+            input_tokens_p50=(one.input_tokens or tokens).p50,
+            input_tokens_p99=(one.input_tokens or tokens).p99,
+            percentile=float((one.latency or budget).percentile),
+            latency_share=float((one.latency or budget).milliseconds / budget.milliseconds),
+        )
+        for one in spec.traffic.classes
     )
 
 

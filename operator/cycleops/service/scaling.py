@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode, TrafficBasis
+from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.hardwareclass import HardwareClassSpec
+from cycleops.api.traffic import TrafficBasis
 from cycleops.planner.adaptation import AdaptSettings, Attainment, Target
 from cycleops.service.adapting import Service, begun, resumed, step
 from cycleops.service.deployed import Deployed

@@ -75,6 +75,14 @@ def test_no_news_takes_nothing_away_and_says_so() -> None:
     assert step(begun(SERVICE), None, now=at, service=SERVICE, table=TABLE).decision.replicas == 2
 
 
+def test_what_was_found_of_the_profile_stays_while_there_is_no_news() -> None:
+    slow = fed(begun(SERVICE), 20.0, compute_seconds=0.07)
+    blind = step(slow.memory, None, now=1e9 + 1000, service=SERVICE, table=TABLE)
+    assert blind.decision.stale
+    assert blind.decision.profile_stale == slow.decision.profile_stale
+    assert "compute takes" in blind.decision.profile_stale[0]
+
+
 def test_the_same_interval_is_taken_in_once() -> None:
     one = fed(begun(SERVICE), 30.0)
     at = 1e9 + 15 * 12

@@ -102,7 +102,13 @@ def _stale(state: State, now: float, target: Target) -> tuple[State, Decision]:
     state = state.model_copy(update={"fewer_since": None, "replicas": replicas})
     message = f"no measurement {age}: {replicas} replica(s) stay, since no news is not no traffic"
     return state, Decision(
-        replicas=replicas, reason=Reason.STALE, message=message, needed=None, forecast_per_second=0.0, stale=True
+        replicas=replicas,
+        reason=Reason.STALE,
+        message=message,
+        needed=None,
+        forecast_per_second=0.0,
+        stale=True,
+        profile_stale=_profile_stale(state),
     )
 
 
