@@ -17,7 +17,7 @@ _STATUSES = {code: status for status, code in STATUS_CODES.items()}
 
 
 class Seen(NamedTuple):
-    """``content`` is an answer's JSON, None of an error."""
+    """``content`` is an answer's JSON; of an error over gRPC its text."""
 
     outcome: str
     status: int
@@ -38,7 +38,7 @@ class Caller:
         try:
             answer = await call
         except grpc.aio.AioRpcError as error:
-            return Seen("gRPC", _STATUSES.get(error.code(), 500), None)
+            return Seen("gRPC", _STATUSES.get(error.code(), 500), f"{error.code()}: {error.details()}")
         outcome = dict(await call.initial_metadata())[CACHE_HEADER.lower()]
         return Seen(f"gRPC {outcome}", 200, _as_json(answer))
 
