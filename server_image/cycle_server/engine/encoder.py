@@ -2,12 +2,9 @@
 
 The tokens of a batch stand one after the other in one (tokens, hidden) matrix; only attention looks at each text apart.
 So padding costs nothing, compute grows with the number of tokens, and a text's answer doesn't depend on its neighbours.
-A few filler tokens, as a text of their own, round the number of tokens up, for oneDNN makes and keeps a kernel for each
-number that it sees (docs/notes/2026-11-25-kernels-by-size.md).
 Computes what ``model.EncoderClassifier`` computes in evaluation mode.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,9 +20,6 @@ ACTIVATIONS = {
     "relu": functional.relu,
     "silu": functional.silu,
 }
-
-
-FILLED_TO = {64: 4, 128: 8, math.inf: 16}
 
 
 @dataclass(frozen=True)
@@ -76,14 +70,11 @@ class Encoder:
     def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """(texts, hidden) float32: what the classifier sees of each text."""
         lengths = [len(text) for text in texts]
-        ids = [token for text in texts for token in text]
-        if filler := filler_tokens(len(ids)):
-            lengths.append(filler)
-            ids += [0] * filler
-        hidden = self._embed(torch.tensor(ids), lengths)
+        ids = torch.tensor([token for text in texts for token in text])
+        hidden = self._embed(ids, lengths)
         for layer in self.layers:
             hidden = self._layer(layer, hidden, lengths)
-        return _means(hidden, lengths)[: len(texts)]
+        return _means(hidden, lengths)
 
     def _embed(self, ids: Tensor, lengths: Sequence[int]) -> Tensor:
         positions = self.embeddings.positions
@@ -108,12 +99,6 @@ class Encoder:
         query, key, value = mixed.view(count, length, 3, layer.heads, self.head_size).permute(2, 0, 3, 1, 4).unbind(0)
         attended = functional.scaled_dot_product_attention(query, key, value)
         return attended.transpose(1, 2).reshape(count * length, layer.heads * self.head_size)
-
-
-def filler_tokens(tokens: int) -> int:
-    """To the next multiple of 4, above 64 of 8, above 128 of 16: below 3 % of compute but for the shortest texts."""
-    step = next(step for limit, step in FILLED_TO.items() if tokens <= limit)
-    return -tokens % step
 
 
 def _means(hidden: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from cycle_server.engine.encoder import filler_tokens
 from cycle_server.engine.load import LoadedVariant, load_variant
 from cycle_server.errors import BadVariantError
 from cycle_wire.parts import Activations, Granularity, Precision, Pruning, Quantization, Scheme, Variant
@@ -62,14 +61,6 @@ def test_an_answer_does_not_depend_on_its_neighbours(case: str, tmp_path: Path) 
         together = loaded.encoder.logits(texts).softmax(dim=1)
         alone = torch.cat([loaded.encoder.logits([text]).softmax(dim=1) for text in texts])
     assert (together - alone).abs().max() < (1e-5 if variant.precision is Precision.FLOAT32 else 0.02)
-
-
-def test_few_numbers_of_tokens_are_ever_computed_and_none_is_much_larger() -> None:
-    """oneDNN makes and keeps kernels for each."""
-    rounded = {tokens: tokens + filler_tokens(tokens) for tokens in range(1, 1025)}
-    assert len(set(rounded.values())) == 16 + 8 + 56
-    assert all(tokens <= more < tokens + 4 for tokens, more in rounded.items() if tokens <= 64)
-    assert all(more <= 1.12 * tokens for tokens, more in rounded.items() if tokens > 64)
 
 
 def test_weights_that_differ_from_the_manifest_are_refused(tmp_path: Path) -> None:
