@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
-        bench-serve bench-soak bench-cache bench-balancer bench-planner cluster-up cluster-down images clean
+        bench-serve bench-soak bench-cache bench-balancer bench-planner bench-jobs cluster-up cluster-down images clean
 
 help: ## List the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,7 +41,7 @@ test-e2e: venv ## On a real cluster: real pods, real training, real requests
 	$(CLUSTER) host && $(PYTEST) tests/e2e
 
 bench-cache: venv ## Cache hits beside nginx and Varnish, hit ratios by policy; writes out/bench/
-	PYTHONPATH=server_image $(BIN)/python -m bench.cache
+	$(CLUSTER) host nginx-light varnish wrk && PYTHONPATH=server_image $(BIN)/python -m bench.cache
 
 verify: venv ## Lint, types, import contracts, generated files, chart
 	$(BIN)/ruff check .
@@ -68,6 +68,9 @@ bench-serve: venv ## The server beside LitServe, KServe, FastAPI and the direct 
 
 bench-soak: venv ## Server and sidecar under load for an hour: is their memory flat?
 	$(CLUSTER) host && $(BIN)/python -m bench.soak
+
+bench-jobs: venv ## From a CycleJob to all its children, beside mpi-operator; writes out/bench/jobs.json
+	$(CLUSTER) host && $(BIN)/python -m bench.jobs
 
 bench-balancer: venv ## Ways of balancing before pods with caches: hit ratio and p99 (3 minutes); writes out/bench/balancer.json
 	PYTHONPATH=server_image $(BIN)/python -m bench.balancer

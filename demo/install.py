@@ -23,7 +23,8 @@ def install_operator(*, kubectl: Kubectl, helm: Path, images: dict[str, str]) ->
     """`helm upgrade --install` of the chart into a namespace that enforces Pod Security `restricted`.
 
     Args:
-        images: image name (``operator``, ``trainer``, ...) to the reference that the cluster has.
+        images: image name (``operator``, ``trainer``, ...) to the reference that the cluster has. ``cache`` is only for
+            services whose shared cache is managed.
     """
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": OPERATOR_NAMESPACE, "labels": labels}
@@ -32,7 +33,7 @@ def install_operator(*, kubectl: Kubectl, helm: Path, images: dict[str, str]) ->
         str(helm), "upgrade", "--install", "cycleops", str(CHART), "--kubeconfig", str(kubectl.kubeconfig),
         "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "3m",
     ]  # fmt: skip
-    for name in ("operator", "trainer", "server", "balancer"):
+    for name in ("operator", "trainer", "server", "balancer", *({"cache"} & images.keys())):
         command += ["--set-string", f"images.{name}={images[name]}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

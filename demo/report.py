@@ -17,7 +17,6 @@ def metrics_of(entry: Object) -> dict[str, float]:
 def build(*, job: Object, service: Object, profiles: list[Object], load: Object) -> Object:
     """The machine-readable report. Raises KeyError where a status lacks what the demo promises."""
     status = job["status"]
-    baselines = status["baselines"]
     return {
         "job": {
             "name": job["metadata"]["name"],
@@ -32,9 +31,7 @@ def build(*, job: Object, service: Object, profiles: list[Object], load: Object)
                 for variant in status["variants"]
             ],
         },
-        "baseline": {
-            name: {metric["name"]: metric["value"] for metric in baselines[name]} for name in ("majority", "bagOfWords")
-        },
+        "baseline": {entry["name"]: metrics_of(entry) for entry in status["baselines"]},
         "world": {"size": status["world"]["size"], "hosts": status["world"]["hosts"]},
         "profiles": [summary_of_profile(profile) for profile in profiles],
         "plan": plan_of(service),

@@ -111,7 +111,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=6, help="of each of the turns (default: %(default)s)")
     options = parser.parse_args()
     if missing := missing_tools():
-        print(f"needs the Debian packages nginx-light, varnish, wrk and util-linux; not there: {', '.join(missing)}")
+        print(f"not there: {', '.join(missing)}; make bench-cache installs nginx-light, varnish and wrk")
         return 1
     OUT.mkdir(parents=True, exist_ok=True)
     rows = measure(options.seconds)

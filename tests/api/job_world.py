@@ -58,6 +58,7 @@ class JobWorld:
     name: str = "demo"
     sequence: int = 0
     tokens: dict[str, str] = field(default_factory=dict)
+    remembered: str = ""  # by a step, for a later one
 
     # The user
 

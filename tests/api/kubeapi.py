@@ -20,19 +20,33 @@ NAMESPACED = {kind.__name__ for kind in KINDS if kind.NAMESPACED}
 
 def connect(kubeconfig: Path) -> httpx.Client:
     """A client with the certificates of a kubeconfig's current context."""
+    cluster, user = _current(kubeconfig)
+    headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+    # No proxy of the environment stands between this host and its cluster.
+    return httpx.Client(
+        base_url=cluster["server"], verify=ssl_context(kubeconfig), headers=headers, trust_env=False, timeout=30
+    )
+
+
+def _current(kubeconfig: Path) -> tuple[Object, Object]:
+    """Cluster and user of the current context."""
     content = yaml.safe_load(kubeconfig.read_text())
     named = {entry["name"]: entry["context"] for entry in content["contexts"]}[content["current-context"]]
     cluster = {entry["name"]: entry["cluster"] for entry in content["clusters"]}[named["cluster"]]
     user = {entry["name"]: entry["user"] for entry in content["users"]}[named["user"]]
+    return cluster, user
+
+
+def ssl_context(kubeconfig: Path) -> ssl.SSLContext:
+    """Whom to trust, and who we are, by certificates of a kubeconfig's current context."""
+    cluster, user = _current(kubeconfig)
     with tempfile.TemporaryDirectory() as folder:
         authority = _file(cluster, "certificate-authority", folder)
         context = ssl.create_default_context(cafile=None if authority is None else str(authority))
         certificate, key = _file(user, "client-certificate", folder), _file(user, "client-key", folder)
         if certificate is not None:
             context.load_cert_chain(certificate, key)
-    headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
-    # No proxy of the environment stands between this host and its cluster.
-    return httpx.Client(base_url=cluster["server"], verify=context, headers=headers, trust_env=False, timeout=30)
+    return context
 
 
 def _file(entry: Object, name: str, folder: str) -> Path | None:

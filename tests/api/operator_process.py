@@ -132,6 +132,11 @@ class OperatorProcess:
         except httpx.TransportError:
             return False
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL, as a node that dies would."""
         assert self._process is not None

@@ -4,6 +4,7 @@ import datetime as dt
 
 from cycle_wire.profile import Histogram, MetricValue, Pace, Profile, ProfileRow
 from cycle_wire.reports import (
+    Baseline,
     BaselineReport,
     FailureReport,
     ProfileReport,
@@ -34,8 +35,12 @@ def world(
 
 
 def progress(step: int) -> ProgressReport:
-    numbers = dict.fromkeys(("pre_seconds", "compute_seconds", "post_seconds"), 0.1)
-    return ProgressReport(step=step, total_steps=300, loss=1.5, learning_rate=1e-5, samples_per_second=50.0, **numbers)
+    return ProgressReport(
+        step=step, total_steps=300, loss=1.5, learning_rate=1e-5, samples_per_second=50.0,
+        pre_seconds=0.1, compute_seconds=0.1, post_seconds=0.1,
+        forward_seconds=0.04, backward_seconds=0.04, all_reduce_seconds=0.01, first_step=0,
+        attempt_productive_seconds=0.2 * step, attempt_checkpointing_seconds=0.1 * step,
+    )  # fmt: skip
 
 
 def trained() -> TrainedReport:
@@ -44,7 +49,7 @@ def trained() -> TrainedReport:
 
 def baselines() -> BaselineReport:
     values = [MetricValue(name="accuracy", value=0.1, rows=3000)]
-    return BaselineReport(majority=values, bag_of_words=values)
+    return BaselineReport(baselines=[Baseline(name="majority", description="The commonest class.", metrics=values)])
 
 
 def variants(*names: str) -> VariantReport:

@@ -138,9 +138,9 @@ def test_update(client: httpx.Client, namespace: str, case: Case) -> None:
 
 def test_defaults_are_filled(client: httpx.Client, namespace: str) -> None:
     job = create(client, base("smallJob"), namespace=namespace).raise_for_status().json()["spec"]
-    assert job["data"]["fields"] == {"text": "text", "label": "label"}
+    assert job["data"]["fields"] == {"text": "text", "label": "label", "messages": "messages"}
     assert job["workers"] == {"backend": "Horovod", "transport": "MPI", "replicas": 1, "hardware": "cpu-small"}
-    assert job["evaluation"] == {"metrics": ["accuracy", "f1Macro"]}
+    assert job["evaluation"] == {"metrics": []}
     assert job["variants"] == [{"name": "fp32", "precision": "Float32"}]
     assert job["runPolicy"] == {
         "backoffLimit": 2,

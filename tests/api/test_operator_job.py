@@ -1,66 +1,25 @@
 """The life of a CycleJob on a real API server: a table of steps, each with what it must lead to."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 
+from tests.api.job_steps import (
+    COMPRESSED,
+    PROFILED,
+    TRAINED,
+    Case,
+    change,
+    end,
+    expect,
+    gone,
+    jobs,
+    profiles_outlive,
+    progress_at,
+    report,
+    start_workers,
+)
 from tests.api.job_world import JobWorld, hardware_class
 from tests.api.operator_process import wait_until
 from tests.api.reports import baselines, failure, profile, progress, trained, variants, world
-
-Step = Callable[[JobWorld], Any]
-
-
-def expect(type: str, status: str, reason: str, words: str = "", seconds: float = 10.0) -> Step:
-    return lambda w: w.expect(type, status, reason, words=words, seconds=seconds)
-
-
-def report(role: str, *messages: Any) -> Step:
-    return lambda w: w.report(role, *messages)
-
-
-def end(role: str, exit_code: int = 0) -> Step:
-    return lambda w: w.end(role, exit_code=exit_code)
-
-
-def jobs(*names: str) -> Step:
-    return lambda w: w.expect_jobs(*names)
-
-
-def change(**spec: Any) -> Step:
-    return lambda w: w.change(**spec)
-
-
-def progress_at(step: int) -> Step:
-    return lambda w: wait_until(lambda: w.status().get("progress", {}).get("step") == step, what=f"progress at {step}")
-
-
-def start_workers(w: JobWorld) -> None:
-    w.run("worker", 2)
-    w.expect("Succeeded", "Unknown", "Starting", words="2 of 2 workers are ready")
-
-
-def gone(w: JobWorld) -> None:
-    wait_until(lambda: w.job() is None, what="the CycleJob is deleted")
-
-
-def profiles_outlive(w: JobWorld) -> None:
-    items = w.client.get(w.path("apis/cycleops.dev/v1alpha1", "cycleprofiles")).json()["items"]
-    assert sorted(i["spec"]["variant"] for i in items) == ["bf16", "fp32"]
-    assert not any("ownerReferences" in i["metadata"] for i in items)
-
-
-@dataclass(frozen=True)
-class Case:
-    steps: list[Step]
-    spec: dict[str, Any] = field(default_factory=dict)
-
-
-TRAINED: list[Step] = [start_workers, report("worker", world(), trained()), end("launcher")]
-COMPRESSED: list[Step] = [*TRAINED, report("compress", baselines(), variants("fp32", "bf16")), end("compress")]
-PROFILED: list[Step] = [*COMPRESSED, report("profile", profile("fp32"), profile("bf16")), end("profile")]
 
 CASES = {
     "the world is as specified": Case([
@@ -232,10 +191,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", list(CASES))
 def test_life(job_world: JobWorld, name: str) -> None:
-    case = CASES[name]
-    job_world.create(**case.spec)
-    for step in case.steps:
-        step(job_world)
+    CASES[name].run(job_world)
 
 
 def test_a_name_that_is_taken_is_shown_and_never_adopted(job_world: JobWorld) -> None:

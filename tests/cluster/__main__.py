@@ -18,11 +18,11 @@ from tests.cluster.clusters import Cluster
 from tests.cluster.paths import ClusterError, say
 
 
-def _host(_: argparse.Namespace) -> None:
-    """Nothing is needed where a Docker engine builds and someone else's cluster or kind runs."""
-    if docker_works() and (shutil.which("kind") or os.environ.get("KUBECONFIG")):
+def _host(arguments: argparse.Namespace) -> None:
+    """Nothing is needed where a Docker engine builds and someone else's cluster or kind runs, but what is asked for."""
+    if docker_works() and (shutil.which("kind") or os.environ.get("KUBECONFIG")) and not arguments.packages:
         return
-    if subprocess.run([Path(__file__).with_name("host.sh")], check=False).returncode != 0:
+    if subprocess.run([Path(__file__).with_name("host.sh"), *arguments.packages], check=False).returncode != 0:
         raise ClusterError("the packages above are needed and could not be installed")
 
 
@@ -79,7 +79,9 @@ def main() -> int:
     """Parse, run, and turn a ClusterError into one message and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("host", help="install the Debian packages that are missing").set_defaults(act=_host)
+    host = commands.add_parser("host", help="install the Debian packages that are missing")
+    host.add_argument("packages", nargs="*", metavar="PACKAGE", help="others that are needed too, for a benchmark")
+    host.set_defaults(act=_host)
     up = commands.add_parser("up", help="start the cluster, or find it up; prints its environment")
     up.add_argument("--images", nargs="*", metavar="NAME", help="load these images too (none named: all)")
     up.set_defaults(act=_up)

@@ -27,12 +27,18 @@ HELM_VERSION = "v3.19.0"
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """One Go module below go/ and the main packages to build from it."""
+    """A Go module and the main packages to build from it; it is in go/NAME unless ``folder`` says otherwise."""
 
     name: str
     packages: tuple[str, ...]
     binaries: tuple[str, ...]
     variables: tuple[tuple[str, str], ...] = ()
+    folder: Path | None = None
+
+    @property
+    def sources(self) -> Path:
+        """Where go.mod is."""
+        return self.folder or MODULES / self.name
 
 
 KUBERNETES_BINARIES = (
@@ -115,7 +121,7 @@ def _linker_flags(module: Module) -> str:
 
 
 def _key(module: Module) -> str:
-    sources = sorted(path for path in (MODULES / module.name).iterdir() if path.suffix in {".mod", ".sum", ".go"})
+    sources = sorted(path for path in module.sources.iterdir() if path.suffix in {".mod", ".sum", ".go"})
     content = [part for path in sources for part in (path.name, path.read_bytes())]
     return content_hash([*content, *module.packages, _linker_flags(module)])
 
@@ -126,7 +132,7 @@ def _compile(module: Module, *, folder: Path) -> None:
         output = Path(scratch) / "out"
         output.mkdir()
         command = [
-            str(go), "build", "-C", str(MODULES / module.name), "-mod=readonly",
+            str(go), "build", "-C", str(module.sources), "-mod=readonly",
             "-buildvcs=false", "-ldflags", _linker_flags(module), "-o", f"{output}/", *module.packages,
         ]  # fmt: skip
         environment = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOWORK": "off"}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Debian packages that the embedded cluster and the image builds need; quick when they are all there.
+# Debian packages that the embedded cluster and the image builds need, and those named as arguments; quick when they
+# are all there.
 set -euo pipefail
 
 packages=(
@@ -9,6 +10,7 @@ packages=(
   openssl ca-certificates                            # certificates
   haproxy                                            # unit tests of the balancer run a real one
   redis-server                                       # unit tests of the shared cache run a real one
+  "$@"
 )
 
 # Image builds use the sources that apt has here, so it must have fetched their lists.

@@ -10,7 +10,7 @@ from tests.cluster.kubectl import Kubectl, KubectlError, Object, condition
 from tests.e2e.manifests import EXAMPLES, small_job
 
 NAMESPACE = "e2e"
-IMAGES = ("operator", "trainer", "server", "balancer", "demo-data")
+IMAGES = ("operator", "trainer", "server", "balancer", "cache", "demo-data")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cycleops.api.cycleservice import BalancingAlgorithm
-from cycleops.service.haproxy import MAXIMUM_CONNECTIONS, Balancer, render, render_pages
+from cycleops.service.haproxy import GRPC_PORT, MAXIMUM_CONNECTIONS, Balancer, render, render_pages
 from cycleops.service.haproxy_door import Door
 from tests.images.run import INSIDE, run_in_image
 from tests.unit.service.doors import write_door
@@ -76,12 +76,14 @@ def test_haproxy_accepts_every_configuration(tmp_path: Path) -> None:
         for tls in ("", certificate):
             for table in ("", keys):
                 door = Door(certificate_file=tls, keys_file=table)
-                name = f"{algorithm.value}-{bool(tls)}-{bool(table)}"
-                files |= configuration(replace(BALANCER, algorithm=algorithm, door=door), name)
+                for grpc_port in (0, GRPC_PORT):
+                    name = f"{algorithm.value}-{bool(tls)}-{bool(table)}-{grpc_port}"
+                    balancer = replace(BALANCER, algorithm=algorithm, door=door, grpc_port=grpc_port)
+                    files |= configuration(balancer, name)
     check = "for file in $FOLDER/*/haproxy.cfg; do haproxy -c -f $file; done; haproxy -v; ls $FOLDER | wc -l"
     output = inside(files, check)
     assert "HAProxy version 3.0" in output
-    assert output.strip().endswith("13")  # 12 and the door
+    assert output.strip().endswith("25")  # 24 and the door
 
 
 def test_two_balancers_that_learn_pods_in_different_orders_send_a_key_to_the_same_pod() -> None:

@@ -20,6 +20,14 @@ class LabelledText:
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """``messages`` have a role and a content each; ``where`` names file and line."""
+
+    messages: list[dict[str, str]]
+    where: str
+
+
 def read_labelled_texts(
     path: Path, *, fields: Fields, spec_field: str, maximum_rows: int | None = None
 ) -> list[LabelledText]:
@@ -37,6 +45,21 @@ def read_labelled_texts(
     if not rows:
         raise BadInputError("BadData", f"{uri_of(path)} has no rows", field=spec_field)
     return rows
+
+
+def read_texts_and_chats(
+    path: Path, *, fields: Fields, spec_field: str, maximum_rows: int | None = None
+) -> Iterator[str | Chat]:
+    """A chat for every line that has the field for messages, else its text. Raises BadInputError as above."""
+    empty = True
+    for where, record in _records(path, spec_field=spec_field, maximum_rows=maximum_rows):
+        empty = False
+        if fields.messages in record:
+            yield Chat(messages=_messages(record, name=fields.messages, where=where), where=where)
+        else:
+            yield _text(record, name=fields.text, where=where)
+    if empty:
+        raise BadInputError("BadData", f"{uri_of(path)} has no rows", field=spec_field)
 
 
 def check_labels_known(labels: Sequence[str], *, evaluation: Sequence[LabelledText], path: Path) -> None:
@@ -105,6 +128,19 @@ def _text(record: dict[str, Any], *, name: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise BadInputError("BadData", f"{where}: field {name!r} must be a text that isn't empty", field=spec_field)
     return value
+
+
+def _messages(record: dict[str, Any], *, name: str, where: str) -> list[dict[str, str]]:
+    value = record[name]
+    good = isinstance(value, list) and value != [] and all(_is_message(item) for item in value)
+    if not good:
+        message = f"{where}: field {name!r} must be a list of {{role, content}} with texts that aren't empty"
+        raise BadInputError("BadData", message, field="spec.data.fields.messages")
+    return [{"role": item["role"], "content": item["content"]} for item in value]
+
+
+def _is_message(item: Any) -> bool:
+    return isinstance(item, dict) and all(isinstance(item.get(key), str) and item[key] for key in ("role", "content"))
 
 
 def _label(record: dict[str, Any], *, name: str, where: str) -> str:

@@ -49,16 +49,21 @@ def steps(
         for number in range(finished_steps, plan.total_steps):
             scale = rate_scale(number, total_steps=plan.total_steps, warmup_ratio=float(training.warmup_ratio))
             rate = set_learning_rate(optimizer, scale=scale)
-            began, waited, loss_sum = time.perf_counter(), 0.0, 0.0
+            began, waited, forward, backward, loss_sum = time.perf_counter(), 0.0, 0.0, 0.0, 0.0
             for _ in range(accumulation):
                 asked = time.perf_counter()
                 batch = feed.next()
-                waited += time.perf_counter() - asked
+                given = time.perf_counter()
                 with autocast(training.precision), sdpa_kernel(ATTENTION):
                     loss = task.loss(model, batch) / accumulation
+                said = time.perf_counter()
                 loss.backward()
                 loss_sum += float(loss.detach())
+                waited, forward = waited + given - asked, forward + said - given
+                backward += time.perf_counter() - said
+            summing = time.perf_counter()
             mean_loss = collective.synchronize(optimizer, loss=loss_sum)
+            all_reduce = time.perf_counter() - summing
             norm = clip_gradients(model)
             check_finite(loss=mean_loss, norm=norm, step=number + 1)
             with collective.stepping(optimizer):
@@ -70,6 +75,9 @@ def steps(
                 learning_rate=rate,
                 pre_seconds=waited,
                 compute_seconds=time.perf_counter() - began - waited,
+                forward_seconds=forward,
+                backward_seconds=backward,
+                all_reduce_seconds=all_reduce,
             )
 
 

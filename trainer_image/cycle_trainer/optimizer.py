@@ -43,12 +43,20 @@ def clip_gradients(model: nn.Module) -> float:
     return float(nn.utils.clip_grad_norm_(model.parameters(), MAXIMUM_GRADIENT_NORM))
 
 
+def distinct_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The model's weights by name, one that several modules share (tied embeddings) under its first name only."""
+    first: dict[tuple[int, torch.Size], tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        first.setdefault((tensor.data_ptr(), tensor.shape), (name, tensor))
+    return dict(first.values())
+
+
 def training_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """All that training changes, by name: weights and AdamW's state (made here when it isn't there yet).
 
     Names follow the model, so that a checkpoint doesn't depend on the order of groups.
     """
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = {f"model.{name}": tensor for name, tensor in distinct_tensors(model).items()}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -19,13 +19,18 @@ class Step:
     learning_rate: float
     pre_seconds: float
     compute_seconds: float
+    forward_seconds: float
+    backward_seconds: float
+    all_reduce_seconds: float
 
 
 class Progress:
-    """``clock`` gives seconds from any fixed point."""
+    """``first_step``: steps that were done before. ``clock`` gives seconds from any fixed point."""
 
-    def __init__(self, *, plan: StepPlan, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, plan: StepPlan, first_step: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._plan = plan
+        self._first_step = first_step
+        self._productive_seconds, self._checkpointing_seconds = 0.0, 0.0
         self._clock = clock
         self._reported_at = clock()
         self._steps: list[tuple[Step, float]] = []
@@ -34,6 +39,8 @@ class Progress:
     def after(self, step: Step, *, post_seconds: float) -> ProgressReport | None:
         """Take in a finished step; a report when one is due or the step is the last."""
         self._steps.append((step, post_seconds))
+        self._productive_seconds += step.pre_seconds + step.compute_seconds
+        self._checkpointing_seconds += post_seconds
         self.last_loss = step.loss
         now = self._clock()
         elapsed = now - self._reported_at
@@ -49,6 +56,12 @@ class Progress:
             pre_seconds=sum(s.pre_seconds for s, _ in self._steps) / count,
             compute_seconds=sum(s.compute_seconds for s, _ in self._steps) / count,
             post_seconds=sum(post for _, post in self._steps) / count,
+            forward_seconds=sum(s.forward_seconds for s, _ in self._steps) / count,
+            backward_seconds=sum(s.backward_seconds for s, _ in self._steps) / count,
+            all_reduce_seconds=sum(s.all_reduce_seconds for s, _ in self._steps) / count,
+            first_step=self._first_step,
+            attempt_productive_seconds=self._productive_seconds,
+            attempt_checkpointing_seconds=self._checkpointing_seconds,
         )
         self._reported_at = now
         self._steps = []

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cycle_server.engine.model import WEIGHTS_FILE
+from cycle_server.engine.model import WEIGHTS_FILE, write_weights
 from cycle_trainer import checkpoint
 from cycle_trainer.collective import Collective, Horovod
 from cycle_trainer.failures import BadInputError, report_failure, write_termination_message
@@ -86,7 +86,7 @@ def _train(config: TrainingConfig, *, collective: Horovod, sender: Sender) -> No
     finished = _resume(config, task=task, plan=plan, model=model, tensors=tensors, collective=collective)
     # Dropout differs by rank and doesn't repeat after a resume; all else is the same.
     torch.manual_seed(config.training.seed + 1_000_003 * finished + collective.rank)
-    progress = Progress(plan=plan)
+    progress = Progress(plan=plan, first_step=finished)
     for step in steps(
         model=model,
         task=task,
@@ -169,7 +169,8 @@ def _save_model(
     """Write the model under its digest; one that is there already stays as it is."""
     output = Path(config.output_path)
     with scratch_folder(output) as scratch:
-        task.save(model, scratch)
+        write_weights(task.weights(model), scratch / WEIGHTS_FILE)
+        task.write_companions(model, scratch)
         digest = digest_of(scratch / WEIGHTS_FILE)
         target = folder_of_digest(output, digest)
         if target.exists() and digest_of(target / WEIGHTS_FILE) != digest:
@@ -185,6 +186,7 @@ def _save_model(
         final_loss=final_loss,
         train_rows=len(plan.seen_rows()),
         labels=len(task.labels),
+        from_random_weights=task.starts_from_random_weights,
     )
     sender.post(report)
     sender.flush()

@@ -5,5 +5,6 @@
 - ``serving``:  the files a server pod, its cache sidecar and a profiling pod read
 - ``variant``:  the manifest written beside every variant's weights
 - ``profile``:  one variant measured on one hardware class
+- ``metrics``:  the metrics of each task, and which way is better
 - ``reports``:  what pods say to the operator; ``sender`` delivers it
 """

@@ -92,7 +92,12 @@ class Fields(WireModel):
     """Names of the fields in each JSON line of the data files."""
 
     text: FieldName = Field("text", description="Field that holds the input text.")
-    label: FieldName = Field("label", description="Field that holds the label.")
+    label: FieldName = Field("label", description="Field that holds the label (TextClassification).")
+    messages: FieldName = Field(
+        "messages",
+        description="Field that holds a chat, [{role, content}], in lines that have one instead of a text "
+        "(LanguageModeling): the model learns what the assistant says in it.",
+    )
 
 
 class Training(WireModel):
@@ -123,16 +128,21 @@ class Training(WireModel):
         description="The new head learns this many times faster than the pretrained body.",
         json_schema_extra=decimal_bounds(above="0", at_most="10000"),
     )
-    maximum_sequence_length: int = Field(128, ge=8, le=8192, description="Longer inputs are truncated, in tokens.")
+    maximum_sequence_length: int = Field(
+        128,
+        ge=8,
+        le=8192,
+        description="Longer inputs are truncated, in tokens; a long text of a language model is cut into several.",
+    )
     seed: int = Field(0, ge=0, le=2_147_483_647, description="Seeds data order, initialisation and dropout.")
 
 
 class Evaluation(WireModel):
     metrics: list[MetricName] = Field(
-        default_factory=lambda: ["accuracy", "f1Macro"],
-        min_length=1,
+        default_factory=list,
         max_length=16,
-        description="Metrics to compute; higher is better for accuracy and f1Macro.",
+        description="Metrics to compute; when empty, all of the task: accuracy and f1Macro (TextClassification), "
+        "tokenAccuracy and perplexity (LanguageModeling). Higher is better but for perplexity.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     maximum_rows: int | None = Field(None, ge=1, le=10_000_000, description="Evaluate on the first so many rows.")

@@ -31,7 +31,11 @@ class WorldReport(WireModel):
 
 
 class ProgressReport(WireModel):
-    """Rank 0, at most one in 5 s, and at the last step. Terms of one step are means since the last report."""
+    """Rank 0, at most one in 5 s, and at the last step. Terms of one step are means since the last report.
+
+    An attempt is the time from one world report to the next: what it did is counted from its own start, so that a
+    report that is lost or overtaken by a newer one loses nothing.
+    """
 
     kind: Literal["Progress"] = "Progress"
     step: int
@@ -42,6 +46,12 @@ class ProgressReport(WireModel):
     pre_seconds: float = Field(description="Waiting for data.")
     compute_seconds: float = Field(description="Forward, backward, all-reduce, optimizer.")
     post_seconds: float = Field(description="Logging and checkpoint.")
+    forward_seconds: float = Field(description="Of compute.")
+    backward_seconds: float = Field(description="Of compute; what of the all-reduce runs beside it is in it.")
+    all_reduce_seconds: float = Field(description="Of compute: waiting for the gradients' sum after backward.")
+    first_step: int = Field(ge=0, description="Steps that were done before this attempt: of the checkpoint, or 0.")
+    attempt_productive_seconds: float = Field(ge=0, description="Of this attempt: pre and compute of its steps.")
+    attempt_checkpointing_seconds: float = Field(ge=0, description="Of this attempt: post of its steps.")
 
 
 class CheckpointReport(WireModel):
@@ -59,15 +69,21 @@ class TrainedReport(WireModel):
     steps: int
     final_loss: float
     train_rows: int = Field(description="Distinct training rows seen.")
-    labels: int
+    labels: int = Field(description="Classes; 0 for a task without.")
+    from_random_weights: bool = Field(False, description="There were no weights to start from.")
+
+
+class Baseline(WireModel):
+    """A simple model on the same training and evaluation rows."""
+
+    name: str = Field(max_length=40)
+    description: str = Field(max_length=200)
+    metrics: list[MetricValue] = Field(max_length=32)
 
 
 class BaselineReport(WireModel):
-    """Majority class and bag of words (scikit-learn) on the same training and evaluation rows."""
-
     kind: Literal["Baselines"] = "Baselines"
-    majority: list[MetricValue]
-    bag_of_words: list[MetricValue]
+    baselines: list[Baseline] = Field(max_length=16)
 
 
 class VariantReport(WireModel):

@@ -16,6 +16,7 @@ class CachePolicy(StrEnum):
     FIFO = "FIFO"  # the oldest
     LFU = "LFU"  # the least often used
     S3FIFO = "S3FIFO"  # what is asked once, before what is asked again (Yang et al., SOSP'23)
+    W_TINY_LFU = "WTinyLFU"  # what is asked less often than what would come for it (Einziger et al., ToS'17)
 
 
 class ServerConfig(WireModel):
@@ -25,7 +26,7 @@ class ServerConfig(WireModel):
     variant_path: ContainerPath
     model_digest: Digest
     variant: str
-    maximum_batch_size: int = Field(1, ge=1, le=4096)
+    maximum_batch_size: int = Field(1, ge=1, le=4096, description="Of a language model: answers under way at once.")
     maximum_delay_milliseconds: float = Field(0.0, ge=0, description="How long a batch waits for more requests.")
     budget_milliseconds: float = Field(1000.0, gt=0, description="A request that can't be answered within it is shed.")
     target_milliseconds: float = Field(1000.0, gt=0, description="The latency budget: histograms are fine around it.")
@@ -39,6 +40,9 @@ class ServerConfig(WireModel):
     host: str = "127.0.0.1"
     port: int = 8080
     grpc_port: int = Field(0, ge=0, le=65535, description="Open Inference Protocol over gRPC; 0 turns it off.")
+    key_value_bytes: int | None = Field(
+        None, ge=1, description="Of a language model's keys and values, at most; None: 256 MiB."
+    )
     warmup_sequence_lengths: list[int] = Field(default_factory=lambda: [16, 64])
     drain_seconds: int = Field(20, ge=0)
 
@@ -58,6 +62,7 @@ class SidecarConfig(WireModel):
 
     upstream: str = "http://127.0.0.1:8080"
     port: int = 8081
+    grpc_port: int = Field(0, ge=0, le=65535, description="Open Inference Protocol over gRPC; 0 turns it off.")
     model_digest: Digest
     variant: str
     policy: CachePolicy = CachePolicy.LRU
@@ -82,7 +87,7 @@ class ProfilingConfig(WireModel):
     variants: list[ProfileVariant] = Field(min_length=1)
     evaluation_path: ContainerPath
     fields: Fields
-    evaluation: Evaluation
+    evaluation: Evaluation = Field(description="Its metrics are never empty.")
     batch_sizes: list[int] = Field(min_length=1)
     sequence_lengths: list[int] = Field(min_length=1)
     hardware_class: str

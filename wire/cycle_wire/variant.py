@@ -3,6 +3,12 @@
 For a quantized layer NAME the file holds ``NAME.weight`` as int8 (out, in), ``NAME.weight_scale`` float32 (out,) or
 (1,), and, when asymmetric, ``NAME.weight_zero_point`` int32 of the same shape; weight = (q - zero_point) * scale.
 A structurally pruned model is a plain smaller model: ``config.json`` and ``layers`` say its shapes.
+
+A causal language model (task LanguageModeling) is what transformers' AutoModelForCausalLM reads: tensors have that
+class's names, a tied output layer is left out, ``config.json`` alone says all shapes (every layer was cut alike;
+``layers`` repeats them), and the folder has the tokenizer's files with its chat template and generation_config.json,
+if there is one. A quantized layer's integers are (out, in) also in GPT-2, whose float weights are (in, out); a bias
+that it doesn't have isn't there. ``labels`` is empty.
 """
 
 from pydantic import Field
@@ -12,7 +18,7 @@ from cycle_wire.parts import Task, Variant
 
 
 class LayerShape(WireModel):
-    """Shapes of one encoder layer that pruning may have changed."""
+    """Shapes of one layer that pruning may have changed."""
 
     heads: int = Field(ge=1)
     intermediate_size: int = Field(ge=1)

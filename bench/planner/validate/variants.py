@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from bench.serve.variant import LONGEST_TOKENS, TOKENIZER_FILES
 from cycle_server.engine.model import WEIGHTS_FILE, EncoderClassifier, layer_shapes, load_pretrained, write_weights
-from cycle_trainer.compress.pruning import prunable_linears, prune_structured
 from cycle_trainer.compress.quantization import quantize
+from cycle_trainer.families import encoder
 from cycle_wire.parts import Precision, Quantization, Task, Variant
 from cycle_wire.variant import VariantManifest
 from examples.demo_data.prepare import MODEL_PACKAGE, SUPERSENSES
@@ -56,7 +56,7 @@ def _write(folder: Path, name: str, recipe: Recipe) -> None:
     model = load_pretrained(source, classes=len(SUPERSENSES))
     model.encoder.encoder.layer = nn.ModuleList(list(model.encoder.encoder.layer)[: recipe.layers])
     if recipe.sparsity:
-        prune_structured(model, sparsity=recipe.sparsity)
+        encoder.prune(model, sparsity=recipe.sparsity)
     for file in TOKENIZER_FILES:
         shutil.copy(source / file, folder / file)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -88,7 +88,7 @@ def _tensors(
     tensors = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
     integers = []
     if quantization is not None:
-        for name, linear in prunable_linears(model):
+        for name, linear in encoder.linears(model):
             tensors |= quantize(linear.weight, quantization=quantization).named(name)
             integers.append(name)
     return tensors, integers

@@ -7,7 +7,20 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from cycle_wire.base import Name
 from cycle_wire.parts import Backend, Checkpointing, Evaluation, Fields, Task, Training, Transport, Variant
-from cycleops.api.base import ApiModel, Column, ImageName, Kind, Scale, Uri, list_map, list_set, rule, rules, short_name
+from cycleops.api.base import (
+    ApiModel,
+    Column,
+    ImageName,
+    Kind,
+    Scale,
+    Uri,
+    list_atomic,
+    list_map,
+    list_set,
+    rule,
+    rules,
+    short_name,
+)
 from cycleops.api.cyclejob_status import CycleJobStatus
 from cycleops.api.pods import PodTemplate
 
@@ -61,10 +74,44 @@ class Profiling(ApiModel):
     )
 
 
+class ExitAction(StrEnum):
+    RETRY = "Retry"
+    FAIL = "Fail"
+    IGNORE = "Ignore"
+
+
+class ExitCodeRule(ApiModel):
+    codes: list[Annotated[int, Field(ge=1, le=255)]] = Field(
+        min_length=1,
+        max_length=255,
+        description="Exit codes of the training; of a rank killed by a signal 128 and its number.",
+        json_schema_extra=list_set(),
+    )
+    action: ExitAction = Field(
+        description="Fail: the job fails at once. Ignore: try again, and don't count it. Retry: try again and count it "
+        "against backoffLimit, as without a rule."
+    )
+
+
 class RunPolicy(ApiModel):
     backoff_limit: int = Field(2, ge=0, le=100, description="Restarts of the training before the job fails.")
+    exit_codes: list[ExitCodeRule] = Field(
+        default_factory=list,
+        max_length=16,
+        description="What an exit code of the training means; the first rule that names it counts. 3 always fails the "
+        "job: the trainer says with it that its input is wrong, and trying again can't help.",
+        json_schema_extra=list_atomic(),
+    )
     active_deadline_seconds: int | None = Field(
         None, ge=1, le=31_536_000, description="The job fails when it is not done after so many seconds."
+    )
+    progress_deadline_seconds: int = Field(
+        1800,
+        ge=1,
+        le=31_536_000,
+        description="A training whose rank 0 reports nothing for so many seconds hangs: its pods are deleted and it "
+        "starts anew from the last checkpoint, as after any failure. Rank 0 reports after each step, at most one in "
+        "5 s: allow for the longest step, and for reading the data before the first.",
     )
     ttl_seconds_after_finished: int | None = Field(
         None,
@@ -85,10 +132,11 @@ class JobImages(ApiModel):
     server: ImageName | None = Field(None, description="Image that profiles.")
 
 
-# activeDeadlineSeconds, ttlSecondsAfterFinished and suspend stay free.
+# activeDeadlineSeconds, progressDeadlineSeconds, ttlSecondsAfterFinished and suspend stay free.
 _FIXED = (
     *("task", "model", "data", "output", "workers", "training", "evaluation", "variants", "profile"),
-    *("podTemplate", "images", "runPolicy.backoffLimit", "runPolicy.checkpoint", "runPolicy.cleanPodPolicy"),
+    *("podTemplate", "images", "runPolicy.backoffLimit", "runPolicy.exitCodes", "runPolicy.checkpoint"),
+    "runPolicy.cleanPodPolicy",
 )
 
 

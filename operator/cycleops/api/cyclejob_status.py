@@ -1,6 +1,7 @@
 """Status of a CycleJob: what pods reported, and what became of it."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -15,8 +16,8 @@ Metrics = Annotated[
 
 
 class Metric(ApiModel):
-    name: str = Field(max_length=63, description="accuracy, f1Macro, ...")
-    value: float = Field(description="Higher is better for accuracy and f1Macro.")
+    name: str = Field(max_length=63, description="accuracy, f1Macro, tokenAccuracy, perplexity, ...")
+    value: float = Field(description="Higher is better, but for perplexity.")
     rows: int = Field(ge=0, description="Evaluation rows behind the value.")
 
 
@@ -49,7 +50,56 @@ class Progress(ApiModel):
     pre_seconds: float | None = Field(None, description="Of one step: waiting for data.")
     compute_seconds: float | None = Field(None, description="Of one step: forward, backward, all-reduce, optimizer.")
     post_seconds: float | None = Field(None, description="Of one step: logging and checkpoint.")
+    forward_seconds: float | None = Field(None, description="Of compute.")
+    backward_seconds: float | None = Field(None, description="Of compute, with the all-reduce that runs beside it.")
+    all_reduce_seconds: float | None = Field(None, description="Of compute: waiting for the gradients' sum.")
     time: datetime | None = Field(None, description="When it was reported.")
+    estimated_completion_time: datetime | None = Field(
+        None, description="When the last step is done, if steps go on taking as long as those of the last report."
+    )
+
+
+class GoodputState(StrEnum):
+    QUEUED = "Queued"  # nothing runs: it waits for what it needs
+    STARTING = "Starting"  # pods start and find each other
+    TRAINING = "Training"
+    RESTARTING = "Restarting"  # from a failure, or the end of a suspension, to the next attempt's world
+    SUSPENDED = "Suspended"
+    ENDED = "Ended"  # the training is over
+
+
+class Attempt(ApiModel):
+    """What the attempt that runs has reported."""
+
+    first_step: int = Field(0, ge=0, description="Steps that were done before it: of its checkpoint.")
+    last_step: int = Field(0, ge=0, description="Steps that are done.")
+    productive_seconds: float = Field(0.0, ge=0, description="Pre and compute of its steps.")
+    checkpointing_seconds: float = Field(0.0, ge=0, description="Post of its steps: logging and checkpoints.")
+
+
+class Goodput(ApiModel):
+    """Where the seconds went, from the creation of the job to the end of its training."""
+
+    state: GoodputState = Field(description="Whose clock runs.")
+    since: datetime = Field(description="Since when; the seconds below have the states that are over.")
+    ratio: float | None = Field(None, ge=0, le=1, description="Goodput: productive seconds over all of them.")
+    productive_seconds: float = Field(0.0, ge=0, description="Pre and compute of steps that count, as reported.")
+    checkpointing_seconds: float = Field(0.0, ge=0, description="Logging and checkpoints, of attempts that are over.")
+    lost_seconds: float = Field(0.0, ge=0, description="Of steps that had to be done again.")
+    lost_steps: int = Field(0, ge=0, description="Steps that had to be done again.")
+    queued_seconds: float = Field(0.0, ge=0, description="Before the first pods were made.")
+    starting_seconds: float = Field(0.0, ge=0, description="From the first pods to the first world.")
+    restarting_seconds: float = Field(0.0, ge=0, description="Between a failure and the next attempt's world.")
+    suspended_seconds: float = Field(0.0, ge=0, description="By spec.suspend.")
+    training_seconds: float = Field(
+        0.0, ge=0, description="From a world to the end of its attempt: steps, checkpoints, reading and saving."
+    )
+    earlier_productive_seconds: float = Field(
+        0.0, ge=0, description="Of attempts that are over, without what was lost."
+    )
+    last_step: int = Field(0, ge=0, description="The newest step that was reported.")
+    step_seconds: float = Field(0.0, ge=0, description="Of one step of the attempt before.")
+    attempt: Attempt | None = Field(None, description="The attempt that runs.")
 
 
 class CheckpointStatus(ApiModel):
@@ -65,14 +115,16 @@ class TrainedModel(ApiModel):
     steps: int | None = Field(None, ge=0, description="Optimizer steps it took.")
     final_loss: float | None = Field(None, description="Training loss at the end.")
     train_rows: int | None = Field(None, ge=0, description="Distinct rows it was trained on.")
-    labels: int | None = Field(None, ge=0, description="Classes.")
+    labels: int | None = Field(None, ge=0, description="Classes; 0 for a task without.")
+    from_random_weights: bool = Field(False, description="Training had no weights to start from and drew them.")
 
 
-class Baselines(ApiModel):
-    """What a model must beat, on the same training and evaluation rows."""
+class BaselineStatus(ApiModel):
+    """A simple model on the same training and evaluation rows."""
 
-    majority: Metrics = Field(default_factory=list, description="Always the most frequent class.")
-    bag_of_words: Metrics = Field(default_factory=list, description="Logistic regression on word counts.")
+    name: str = Field(max_length=40, description="majority and bagOfWords; of language models unigram and bigram.")
+    description: str = Field(max_length=200, description="What it does.")
+    metrics: Metrics = Field(default_factory=list, description="What it reaches.")
 
 
 class VariantStatus(ApiModel):
@@ -110,9 +162,15 @@ class CycleJobStatus(ApiModel):
     workers: WorkersStatus | None = Field(None, description="Worker pods.")
     world: WorldStatus | None = Field(None, description="The world that trained.")
     progress: Progress | None = Field(None, description="Of the training.")
+    goodput: Goodput | None = Field(None, description="Where the seconds of the training went.")
     last_checkpoint: CheckpointStatus | None = Field(None, description="The newest.")
     model: TrainedModel | None = Field(None, description="The trained model.")
-    baselines: Baselines | None = Field(None, description="What a model must beat.")
+    baselines: list[BaselineStatus] = Field(
+        default_factory=list,
+        max_length=16,
+        description="What a model must beat.",
+        json_schema_extra=list_map("name"),
+    )
     variants: list[VariantStatus] = Field(
         default_factory=list,
         max_length=64,
@@ -126,4 +184,7 @@ class CycleJobStatus(ApiModel):
         json_schema_extra=list_map("variant", "hardware"),
     )
     restarts: int | None = Field(None, ge=0, description="How often the training was started anew.")
+    earlier_failures: int = Field(
+        0, ge=0, description="Failures before the launcher Job that is there now: it was deleted because nothing moved."
+    )
     failure: FailureStatus | None = Field(None, description="Why the job failed, from the pod that gave up.")

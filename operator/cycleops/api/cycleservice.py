@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from cycle_wire.base import Digest, IntOrDecimal, Name, decimal_bounds
-from cycle_wire.parts import MetricName
+from cycle_wire.metrics import LOWER_IS_BETTER
 from cycle_wire.serving import CachePolicy
 from cycleops.api.base import (
     ApiModel,
@@ -22,6 +22,8 @@ from cycleops.api.base import (
     rules,
     short_name,
 )
+from cycleops.api.budget import Budget
+from cycleops.api.cycleservice_front import Auth, Grpc, Tls
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.pods import PodTemplate
 
@@ -50,51 +52,14 @@ class ModelReference(ApiModel):
     digest: Digest | None = Field(None, description="sha256:<hex> of that model; its profiles are found by it.")
 
 
-class LatencyBudget(ApiModel):
-    percentile: IntOrDecimal = Field(
-        Decimal("99"),
-        description="Share of the requests, in percent, that must meet the budget.",
-        json_schema_extra=decimal_bounds(at_least="50", at_most="99.99"),
-    )
-    milliseconds: IntOrDecimal = Field(
-        description="From the balancer's door in to its door out.",
-        json_schema_extra=decimal_bounds(above="0", at_most="600000"),
-    )
-
-
-class StageBudget(ApiModel):
-    """Caps by term, at the same percentile."""
-
-    pre_milliseconds: IntOrDecimal | None = Field(
-        None, description="Of tokenizing.", json_schema_extra=decimal_bounds(above="0", at_most="600000")
-    )
-    post_milliseconds: IntOrDecimal | None = Field(
-        None, description="Of making the answer.", json_schema_extra=decimal_bounds(above="0", at_most="600000")
-    )
-
-
-class AccuracyFloor(ApiModel):
-    metric: MetricName = Field("accuracy", description="Metric of the job's evaluation.")
-    minimum: IntOrDecimal | None = Field(
-        None, description="Smallest value allowed.", json_schema_extra=decimal_bounds(at_least="0", at_most="1")
-    )
-    maximum_drop: IntOrDecimal | None = Field(
-        None,
-        description="Largest loss allowed against the baseline variant.",
-        json_schema_extra=decimal_bounds(at_least="0", at_most="1"),
-    )
-    baseline: Name | None = Field(None, description="Variant that maximumDrop is counted from.")
-
-
-class Budget(ApiModel):
-    latency: LatencyBudget = Field(description="What must be met.")
-    stages: StageBudget | None = Field(None, description="Caps by term.")
-    accuracy: AccuracyFloor | None = Field(None, description="Floor; without it every variant may serve.")
-
-
 class InputTokens(ApiModel):
-    p50: int = Field(ge=1, le=8192, description="Half of the inputs are no longer.")
-    p99: int = Field(ge=1, le=8192, description="99 of 100 inputs are no longer.")
+    p50: int = Field(ge=1, le=131_072, description="Half of the inputs are no longer.")
+    p99: int = Field(ge=1, le=131_072, description="99 of 100 inputs are no longer.")
+
+
+class OutputTokens(ApiModel):
+    p50: int = Field(ge=1, le=131_072, description="Half of the answers are no longer.")
+    p99: int = Field(ge=1, le=131_072, description="99 of 100 answers are no longer.")
 
 
 class TenantLimit(ApiModel):
@@ -117,6 +82,10 @@ class Traffic(ApiModel):
     )
     input_tokens: InputTokens | None = Field(
         None, description="Length of the inputs; when left out, the longest that was profiled."
+    )
+    output_tokens: OutputTokens | None = Field(
+        None,
+        description="Of a model that generates text, length of the answers; when left out, the longest profiled.",
     )
     tenant_limit: TenantLimit | None = Field(None, description="Without it a tenant may send any number of texts.")
 
@@ -154,7 +123,9 @@ class Cache(ApiModel):
 class PinnedPlan(ApiModel):
     variant: Name = Field(description="Variant to serve.")
     hardware: Name = Field(description="HardwareClass to serve on; one of spec.hardware.")
-    batch_size: int = Field(ge=1, le=1024, description="Largest batch.")
+    batch_size: int = Field(
+        ge=1, le=1024, description="Largest batch; of a model that generates text, most sequences at once."
+    )
     delay_milliseconds: IntOrDecimal = Field(
         Decimal("0"),
         description="How long a batch waits for more requests.",
@@ -175,20 +146,6 @@ class Planning(ApiModel):
 class LoadBalancing(ApiModel):
     algorithm: BalancingAlgorithm = Field(
         BalancingAlgorithm.LEAST_CONNECTIONS, description="How a pod is chosen; ConsistentHash goes by the body."
-    )
-
-
-class SecretReference(ApiModel):
-    name: ObjectName = Field(description="Name of the Secret, in this namespace.")
-
-
-class Tls(ApiModel):
-    secret_ref: SecretReference = Field(description="Secret of type kubernetes.io/tls: tls.crt and tls.key.")
-
-
-class Auth(ApiModel):
-    api_key_secret_ref: SecretReference = Field(
-        description="Secret whose key `keys` has lines of '<SHA-256 of an API key, hex> <tenant>'; only these get in."
     )
 
 
@@ -218,6 +175,11 @@ _RULES = (
         ".budget.accuracy.baseline",
     ),
     rule(
+        f"!has(self.budget.accuracy) || !(self.budget.accuracy.metric in {sorted(LOWER_IS_BETTER)})",
+        "budget.accuracy.metric must be better when higher; of a language model it is tokenAccuracy",
+        ".budget.accuracy.metric",
+    ),
+    rule(
         "!has(self.cache) || !has(self.cache.l2) || has(self.cache.l1) "
         "&& self.cache.l2.managed != has(self.cache.l2.urlFrom)",
         "cache.l2 must have exactly one of managed: true and urlFrom, and stand beside cache.l1",
@@ -229,9 +191,25 @@ _RULES = (
         ".traffic.inputTokens.p50",
     ),
     rule(
+        "!has(self.traffic.outputTokens) || self.traffic.outputTokens.p50 <= self.traffic.outputTokens.p99",
+        "traffic.outputTokens.p50 must not be above p99",
+        ".traffic.outputTokens.p50",
+    ),
+    rule(
+        "!has(self.budget.generation) || has(self.budget.generation.firstTokenMilliseconds) "
+        "|| has(self.budget.generation.perTokenMilliseconds)",
+        "budget.generation must have at least one of firstTokenMilliseconds and perTokenMilliseconds",
+        ".budget.generation",
+    ),
+    rule(
         "self.replicas.minimum <= self.replicas.maximum",
         "replicas.minimum must not be above replicas.maximum",
         ".replicas.minimum",
+    ),
+    rule(
+        "!has(self.grpc) || !(self.grpc.port in [80, 443])",
+        "grpc.port must not be 80 or 443, which are HTTP's",
+        ".grpc.port",
     ),
     rule(
         "(self.planning.mode == 'Pinned') == has(self.planning.pinned)",
@@ -268,6 +246,7 @@ class CycleServiceSpec(ApiModel):
     cache: Cache | None = Field(None, description="Answers exact repeats; without it nothing is cached.")
     planning: Planning = Field(default_factory=Planning, description="Who decides.")
     load_balancing: LoadBalancing = Field(default_factory=LoadBalancing, description="How requests are spread.")
+    grpc: Grpc | None = Field(None, description="Serve gRPC too; without it only HTTP.")
     tls: Tls | None = Field(None, description="Serve HTTPS on port 443 instead of HTTP on port 80.")
     auth: Auth | None = Field(None, description="Ask for an API key; without it everybody in the cluster gets in.")
     pod_template: PodTemplate | None = Field(None, description="Added to the service's pods.")

@@ -30,12 +30,18 @@ class Predicted(ApiModel):
     low_ms: float | None = Field(None, ge=0, description="Low end of the prediction's band at the percentile.")
     high_ms: float | None = Field(None, ge=0, description="High end of the prediction's band at the percentile.")
     utilization: float | None = Field(None, ge=0, description="Busy share of a server pod.")
+    first_token_ms: float | None = Field(
+        None, ge=0, description="Of generated text: time to first token, at the budget's percentile."
+    )
+    per_token_ms: float | None = Field(
+        None, ge=0, description="Of generated text: time between two tokens, at the budget's percentile."
+    )
 
 
 class Plan(ApiModel):
     variant: str = Field(max_length=40, description="What is served.")
     hardware: str = Field(max_length=40, description="HardwareClass it is served on.")
-    batch_size: int = Field(ge=1, description="Largest batch.")
+    batch_size: int = Field(ge=1, description="Largest batch; of a model that generates text, most sequences at once.")
     delay_milliseconds: float = Field(0.0, ge=0, description="How long a batch waits for more requests.")
     replicas: int = Field(ge=0, description="Server pods.")
     cost_per_hour: float | None = Field(None, ge=0, description="Of all server pods.")
@@ -59,7 +65,9 @@ class Rejected(ApiModel):
 class NearestFeasible(ApiModel):
     """A change of one budget that would make a plan possible, and its price."""
 
-    dimension: str = Field(max_length=63, description="What to change: latency, accuracy, rate or replicas.")
+    dimension: str = Field(
+        max_length=63, description="What to change: latency, firstToken, perToken, accuracy, rate or replicas."
+    )
     value: float = Field(description="What it would have to be.")
     cost_per_hour: float | None = Field(None, ge=0, description="Of the plan that is possible then.")
     message: Text = Field(description="In a sentence.")
@@ -88,6 +96,12 @@ class Measured(ApiModel):
     post_ms: float | None = Field(None, ge=0)
     queue_ms: float | None = Field(None, ge=0)
     overhead_ms: float | None = Field(None, ge=0, description="Of T, what no term of the model has.")
+    first_token_ms: float | None = Field(
+        None, ge=0, description="Of generated text: time to first token, at the budget's percentile."
+    )
+    per_token_ms: float | None = Field(
+        None, ge=0, description="Of generated text: time between two tokens, at the budget's percentile."
+    )
     requests: int = Field(0, ge=0, description="How many the numbers are from.")
     requests_per_second: float | None = Field(None, ge=0, description="Arrivals at the balancer.")
     errors: int = Field(0, ge=0, description="Answers of 5xx.")

@@ -22,6 +22,7 @@ class _Documented(StrEnum):
 class CandidateReason(_Documented):
     """Why a candidate lost: ``reason`` of a CycleService's ``status.rejected``. The planner gives the same words."""
 
+    MIXED_TASKS = "MixedTasks", "Profiles of models that generate text stand beside profiles of models that don't."
     NO_ROWS = "NoRows", "Its profile has no complete grid of batch sizes and lengths to plan from."
     OUTSIDE_MEASURED_RANGE = "OutsideMeasuredRange", "The traffic has longer inputs than any that was measured."
     METRIC_MISSING = "MetricMissing", "The metric of the accuracy floor was not measured."
@@ -63,6 +64,7 @@ class Reason(_Documented):
     TRAINING = "Training", "The world is verified and trains."
     WORLD_AS_SPECIFIED = "WorldAsSpecified", "Rank 0 found the size and hosts that the spec asks for."
     RESTARTING = "Restarting", "The training failed and starts anew from its last checkpoint."
+    HANGS = "Hangs", "No rank reported anything for progressDeadlineSeconds: the training is started anew."
     TRAINING_FINISHED = "TrainingFinished", "The model is written."
     COMPRESSING = "Compressing", "Variants are being made."
     VARIANTS_MADE = "VariantsMade", "Every variant of the spec is written."
@@ -92,6 +94,10 @@ class Reason(_Documented):
     PROFILING_FAILED = "ProfilingFailed", "Measuring the variants failed."
     BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded", "Failed more often than runPolicy.backoffLimit allows."
     DEADLINE_EXCEEDED = "DeadlineExceeded", "Not done after runPolicy.activeDeadlineSeconds."
+    PROGRESS_DEADLINE_EXCEEDED = (
+        "ProgressDeadlineExceeded",
+        "Nothing was reported for runPolicy.progressDeadlineSeconds, and no restart is left.",
+    )
     BAD_SPEC = "BadSpec", "The spec asks for something that can't be done with this data and world."
     BAD_BATCH_SIZE = "BadBatchSize", "training.globalBatchSize is no multiple of microBatchSize times the world's size."
     BAD_SEQUENCE_LENGTH = "BadSequenceLength", "Longer than the model's positions reach."

@@ -24,7 +24,12 @@ _Hardware = Annotated[
     typer.Option("--hardware", help="YAML with the HardwareClasses, if not in the other files.", exists=True),
 ]
 _WhatIf = Annotated[
-    str, typer.Option("--what-if", help="Changes, such as rate=2x,p99=50ms,replicas=8,drop=0.05 or minimum=0.7.")
+    str,
+    typer.Option(
+        "--what-if",
+        help="Changes, such as rate=2x,p99=50ms,replicas=8,drop=0.05,minimum=0.7; "
+        "of generated text ttft=200ms,tpot=30ms,output=2x.",
+    ),
 ]
 _Json = Annotated[Path | None, typer.Option("--json", help="Write the whole result here.", dir_okay=False)]
 _Plot = Annotated[

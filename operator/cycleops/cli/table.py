@@ -30,6 +30,7 @@ def _question(spec: CycleServiceSpec, name: str) -> Text:
         f"{name}: p{latency.percentile} of T within {latency.milliseconds} ms",
         f"{spec.traffic.requests_per_second} requests/s",
         f"inputs of {tokens.p50} (p50) to {tokens.p99} (p99) tokens" if tokens else "inputs as long as measured",
+        *_of_generation(spec),
         f"{spec.replicas.minimum} to {spec.replicas.maximum} replicas of {', '.join(spec.hardware)}",
     ]
     if spec.budget.accuracy is not None:
@@ -40,9 +41,20 @@ def _question(spec: CycleServiceSpec, name: str) -> Text:
     return Text("; ".join(parts), style="bold")
 
 
+def _of_generation(spec: CycleServiceSpec) -> list[str]:
+    caps, tokens = spec.budget.generation, spec.traffic.output_tokens
+    parts = [f"answers of {tokens.p50} (p50) to {tokens.p99} (p99) tokens"] if tokens else []
+    if caps is not None and caps.first_token_milliseconds is not None:
+        parts.append(f"first token within {caps.first_token_milliseconds} ms")
+    if caps is not None and caps.per_token_milliseconds is not None:
+        parts.append(f"{caps.per_token_milliseconds} ms per token")
+    return parts
+
+
 def _plan(plan: Plan, *, feasible: bool) -> Table:
     table = Table(title="Plan" if feasible else "Pinned plan (does not meet the budget)", title_justify="left")
-    for column in ("Variant", "Hardware", "Batch", "Delay", "Replicas", "Cost/h", "Accuracy", "Busy"):
+    batch = "Batch" if plan.predicted.generation is None else "At once"
+    for column in ("Variant", "Hardware", batch, "Delay", "Replicas", "Cost/h", "Accuracy", "Busy"):
         table.add_column(column, justify="left" if column in ("Variant", "Hardware") else "right")
     table.add_row(
         plan.variant,
@@ -66,10 +78,21 @@ def _terms(plan: Plan) -> Table:
         term: Term = getattr(predicted, name)
         table.add_row(name, f"{term.mean_ms:.2f}", f"{term.p50_ms:.2f}", f"{term.p99_ms:.2f}")
     table.add_section()
+    at = f"p{predicted.percentile:g}"
+    if predicted.generation is not None:
+        for name, time in (
+            ("to first token", predicted.generation.first_token),
+            ("per token", predicted.generation.per_token),
+        ):
+            table.add_row(name, f"{time.mean_ms:.2f}", f"{time.p50_ms:.2f}", f"{time.p99_ms:.2f}")
+            table.add_row(f"{name} at {at}", "", "", _between(time.budgeted_ms, time.low_ms, time.high_ms))
     table.add_row("T", "", f"{predicted.p50_ms:.2f}", f"{predicted.p99_ms:.2f}")
-    at = f"T at p{predicted.percentile:g}"
-    table.add_row(at, "", "", f"{predicted.latency_ms:.2f} ({predicted.low_ms:.2f} to {predicted.high_ms:.2f})")
+    table.add_row(f"T at {at}", "", "", _between(predicted.latency_ms, predicted.low_ms, predicted.high_ms))
     return table
+
+
+def _between(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _rejected(result: PlanResult) -> Table:

@@ -58,6 +58,30 @@ def _plain(before: Any, number: Decimal, unit: str, name: str) -> Decimal:
     return number * Decimal(str(before)) if unit else number
 
 
+def _token_cap(key: str) -> Callable[[Spec, Decimal, str], None]:
+    def change(content: Spec, number: Decimal, unit: str) -> None:
+        caps = content["budget"].setdefault("generation", {})
+        if unit == "x" and key not in caps:
+            raise BadInputError(f"--what-if {number}x needs budget.generation.{key} in the spec")
+        caps[key] = _times(caps.get(key, "0"), number, unit)
+
+    return change
+
+
+def _lengths(key: str) -> Callable[[Spec, Decimal, str], None]:
+    """A factor stretches both quantiles; a number is all of them."""
+
+    def change(content: Spec, number: Decimal, unit: str) -> None:
+        lengths = content["traffic"].get(key, {})
+        if unit == "x" and not lengths:
+            raise BadInputError(f"--what-if {number}x needs traffic.{key} in the spec")
+        content["traffic"][key] = {
+            name: max(round(_plain(lengths.get(name, 1), number, unit, key)), 1) for name in ("p50", "p99")
+        }
+
+    return change
+
+
 def _rate(content: Spec, number: Decimal, unit: str) -> None:
     traffic = content["traffic"]
     traffic["requestsPerSecond"] = format(_plain(traffic["requestsPerSecond"], number, unit, "rate"), "f")
@@ -87,4 +111,8 @@ _CHANGES: dict[str, Callable[[Spec, Decimal, str], None]] = {
     "replicas": _replicas,
     "drop": _drop,
     "minimum": _minimum,
+    "ttft": _token_cap("firstTokenMilliseconds"),
+    "tpot": _token_cap("perTokenMilliseconds"),
+    "input": _lengths("inputTokens"),
+    "output": _lengths("outputTokens"),
 }

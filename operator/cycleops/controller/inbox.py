@@ -5,6 +5,7 @@ here for the next one.
 """
 
 import asyncio
+import datetime as dt
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
@@ -35,6 +36,12 @@ class Inbox:
         self._waiting: defaultdict[Key, list[Delivery]] = defaultdict(list)
         self._stored: OrderedDict[str, OrderedDict[int, None]] = OrderedDict()
         self._progress_at: dict[Key, float] = {}
+        self._began = dt.datetime.now(dt.UTC)
+        self._heard: dict[Key, dt.datetime] = {}
+
+    def heard(self, key: Key) -> dt.datetime:
+        """When one of its pods last said anything; an operator that has just started may have missed it."""
+        return self._heard.get(key, self._began)
 
     def was_stored(self, *, pod_uid: str, sequence: int) -> bool:
         return sequence in self._stored.get(pod_uid, ())
@@ -44,6 +51,7 @@ class Inbox:
         for delivery in self._waiting[key]:
             if (delivery.pod_uid, delivery.sequence) == (pod_uid, sequence):
                 return delivery.stored
+        self._heard[key] = dt.datetime.now(dt.UTC)
         if isinstance(message, ProgressReport):
             self._drop_progress(key)
         stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -63,6 +71,7 @@ class Inbox:
     def forget(self, key: Key) -> None:
         """The job is gone."""
         self._progress_at.pop(key, None)
+        self._heard.pop(key, None)
         for delivery in self._waiting.pop(key, []):
             if not delivery.stored.done():
                 delivery.stored.set_result(False)

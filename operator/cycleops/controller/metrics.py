@@ -12,4 +12,7 @@ QUEUE_RETRIES = Counter("cycleops_queue_retries_total", "Passes that failed and 
 WRITES = Counter("cycleops_api_writes_total", "Writes to the API server.", ["kind", "verb"])
 EVENTS = Counter("cycleops_watch_events_total", "Watch events received.", ["kind"])
 STORED = Gauge("cycleops_stored_objects", "Objects whose facts are kept.", ["kind"])
+TRAINING_SECONDS = Counter(
+    "cycleops_training_seconds_total", "Where the seconds of trainings went (status.goodput of CycleJobs).", ["part"]
+)
 REPORTS = Counter("cycleops_reports_total", "Reports from pods, by the status they were answered.", ["message", "code"])

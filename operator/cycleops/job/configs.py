@@ -1,5 +1,6 @@
 """The configuration files that a CycleJob's pods read, from spec, classes and evidence. Pure."""
 
+from cycle_wire.metrics import evaluation_of
 from cycle_wire.serving import ProfileVariant, ProfilingConfig
 from cycle_wire.training import JobIdentity, ReportTarget, TrainingConfig, World
 from cycleops.api.cores import server_threads_of, server_workers_of, threads_of
@@ -48,7 +49,7 @@ def training_config(o: Observation, *, with_model: bool) -> TrainingConfig:
             threads_per_rank=max(1, threads // o.slots_per_host),
         ),
         training=spec.training,
-        evaluation=spec.evaluation,
+        evaluation=evaluation_of(spec.task, spec.evaluation),
         checkpoint=spec.run_policy.checkpoint,
         variants=spec.variants,
         report=ReportTarget(url=o.environment.report_url),
@@ -71,7 +72,7 @@ def profiling_config(o: Observation, *, hardware_class: str) -> ProfilingConfig:
         ],
         evaluation_path=_path(spec.data.evaluation),
         fields=spec.data.fields,
-        evaluation=spec.evaluation,
+        evaluation=evaluation_of(spec.task, spec.evaluation),
         batch_sizes=spec.profile.batch_sizes,
         sequence_lengths=spec.profile.sequence_lengths,
         hardware_class=hardware_class,

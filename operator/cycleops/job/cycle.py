@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cycle_wire.reports import ProfileReport
+from cycleops.api.cyclejob_status import Goodput
 from cycleops.api.cycleprofile import CycleProfileSpec
+from cycleops.controller import metrics
 from cycleops.controller.apply import Problem
 from cycleops.controller.children import child_labels
 from cycleops.controller.inbox import Inbox
@@ -18,6 +20,7 @@ from cycleops.job.decide import decide
 from cycleops.job.decision import Decision, Step
 from cycleops.job.desired import desired_children, unwanted_children
 from cycleops.job.gather import Gatherer
+from cycleops.job.goodput import spent
 from cycleops.job.observation import Environment, Observation
 from cycleops.job.status import refused, requeue_after_seconds, status_of, time_to_live_seconds
 
@@ -75,8 +78,13 @@ class JobCycle:
         )
 
     def concluded(self, observation: Observation) -> None:
-        key = Key.of(CYCLE_JOB, namespace=observation.owner.namespace, name=observation.owner.name)
+        owner = observation.owner
+        key = Key.of(CYCLE_JOB, namespace=owner.namespace, name=owner.name)
         self._inbox.acknowledge(key, observation.deliveries)
+        stored = self._store.get(CYCLE_JOB, namespace=owner.namespace, name=owner.name)
+        if stored is not None and (goodput := stored.body.get("status", {}).get("goodput")):
+            for part, seconds in spent(observation.job.status.goodput, Goodput.model_validate(goodput)).items():
+                metrics.TRAINING_SECONDS.labels(part=part).inc(seconds)
 
     def dependents(self, *, kind: Kind, namespace: str, name: str) -> Iterable[Key]:
         """Jobs that name a HardwareClass."""

@@ -16,6 +16,7 @@ CHAIN: tuple[Policy, ...] = (
     start.suspended,
     start.claim_missing,
     run.training_failed,
+    run.hangs,
     run.trained_without_world,
     run.trained_without_model,
     run.training,

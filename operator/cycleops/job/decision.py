@@ -13,6 +13,7 @@ class Step(StrEnum):
     WAIT = "Wait"  # nothing can start; what runs is left alone
     SUSPEND = "Suspend"  # no pods
     TRAIN = "Train"
+    RESTART = "Restart"  # delete what trains, to start it anew
     COMPRESS = "Compress"
     PROFILE = "Profile"
     SUCCEED = "Succeed"

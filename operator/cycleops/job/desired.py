@@ -1,11 +1,12 @@
 """The children that a CycleJob should have at each step. Pure."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 from cycle_wire.reports import EXIT_BAD_INPUT
 from cycleops.api.cores import server_threads_of, threads_of
-from cycleops.api.cyclejob import CleanPodPolicy
+from cycleops.api.cyclejob import CleanPodPolicy, ExitAction
 from cycleops.controller.children import child_labels, child_metadata
 from cycleops.controller.kinds import CONFIG_MAP, CYCLE_JOB, JOB, JOB_LABEL, ROLE_LABEL, SECRET, SERVICE, Kind
 from cycleops.controller.store import Facts
@@ -18,6 +19,7 @@ from cycleops.job.pods import PRIVATE_KEY, PUBLIC_KEY, Role, pod_template, worke
 Body = dict[str, Any]
 # The launcher's retries are the job's; a worker that keeps failing makes the launcher fail.
 _WORKER_RESTARTS = 1000
+_ACTIONS = {ExitAction.RETRY: "Count", ExitAction.FAIL: "FailJob", ExitAction.IGNORE: "Ignore"}
 
 
 def desired_children(o: Observation, step: Step) -> list[Body]:
@@ -37,7 +39,9 @@ def unwanted_children(o: Observation, step: Step) -> list[Facts]:
     """Jobs to delete with their pods, as cleanPodPolicy says."""
     policy = o.spec.run_policy.clean_pod_policy
     worker_name = names.worker_job(o.name)
-    if step in (Step.COMPRESS, Step.PROFILE):
+    if step is Step.RESTART:  # all ranks: who knows which of them hangs
+        wanted_gone = [names.launcher_job(o.name), worker_name]
+    elif step in (Step.COMPRESS, Step.PROFILE):
         # Idle workers would hold machines, and disturb the measurement.
         wanted_gone = [] if policy is CleanPodPolicy.NONE else [worker_name]
     elif step in (Step.SUCCEED, Step.FAIL):
@@ -114,7 +118,9 @@ def _launcher_job(o: Observation) -> Body:
         threads=1,
         keys=(PRIVATE_KEY,),
     )
-    return _once(o, names.launcher_job(o.name), role)
+    left = max(o.spec.run_policy.backoff_limit - o.evidence.earlier_failures, 0)
+    rules = [_on_exit(role, _ACTIONS[rule.action], rule.codes) for rule in o.spec.run_policy.exit_codes]
+    return _once(o, names.launcher_job(o.name), role, restarts_left=left, more_rules=rules)
 
 
 def _compress(o: Observation) -> Body:
@@ -127,7 +133,7 @@ def _compress(o: Observation) -> Body:
         hardware=hardware,
         threads=threads_of(hardware),
     )
-    return _once(o, names.compress(o.name), role)
+    return _once(o, names.compress(o.name), role, restarts_left=o.spec.run_policy.backoff_limit)
 
 
 def _profile(o: Observation, hardware_class: str) -> list[Body]:
@@ -140,22 +146,28 @@ def _profile(o: Observation, hardware_class: str) -> list[Body]:
         hardware=hardware,
         threads=server_threads_of(hardware),
     )
-    return [_config(o, name, profiling_config(o, hardware_class=hardware_class).to_json()), _once(o, name, role)]
+    config = _config(o, name, profiling_config(o, hardware_class=hardware_class).to_json())
+    return [config, _once(o, name, role, restarts_left=o.spec.run_policy.backoff_limit)]
 
 
-def _once(o: Observation, name: str, role: Role) -> Body:
-    """A Job of one pod, tried again up to the job's backoffLimit, but not when its input is wrong."""
+def _on_exit(role: Role, action: str, codes: Sequence[int]) -> Body:
+    return {
+        "action": action,
+        "onExitCodes": {"containerName": role.name, "operator": "In", "values": sorted(codes)},
+    }
+
+
+def _once(o: Observation, name: str, role: Role, *, restarts_left: int, more_rules: Sequence[Body] = ()) -> Body:
+    """A Job of one pod, tried again so often, but not when its input is wrong."""
     rules = [
-        {
-            "action": "FailJob",
-            "onExitCodes": {"containerName": role.name, "operator": "In", "values": [EXIT_BAD_INPUT]},
-        },
+        _on_exit(role, "FailJob", [EXIT_BAD_INPUT]),
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        *more_rules,
     ]
     spec = {
         "completions": 1,
         "parallelism": 1,
-        "backoffLimit": o.spec.run_policy.backoff_limit,
+        "backoffLimit": restarts_left,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": rules},
         "suspend": False,

@@ -19,7 +19,7 @@ from cycle_wire.reports import (
 )
 from cycleops.api.cyclejob import CycleJobSpec
 from cycleops.api.cyclejob_status import (
-    Baselines,
+    BaselineStatus,
     CheckpointStatus,
     CycleJobStatus,
     FailureStatus,
@@ -32,6 +32,10 @@ from cycleops.api.cyclejob_status import (
 )
 from cycleops.controller.inbox import Delivery
 from cycleops.job import names
+
+# What status.progress has of a progress report.
+_OF_STEP = set(Progress.model_fields) - {"time", "estimated_completion_time"}
+_LONGEST_SECONDS = 10 * 365 * 86_400.0  # beyond it a time of completion says nothing; also keeps out what isn't finite
 
 
 def fold(
@@ -72,9 +76,11 @@ def _(message: WorldReport, _: CycleJobStatus, now: dt.datetime) -> dict[str, ob
 
 @_fields.register
 def _(message: ProgressReport, _: CycleJobStatus, now: dt.datetime) -> dict[str, object]:
-    numbers = message.model_dump(exclude={"kind"})
-    finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-    return {"progress": Progress(**finite, time=now)}
+    finite = {name: value for name, value in message.model_dump(include=_OF_STEP).items() if math.isfinite(value)}
+    step_seconds = message.pre_seconds + message.compute_seconds + message.post_seconds
+    left = (message.total_steps - message.step) * step_seconds
+    done = now + dt.timedelta(seconds=round(left)) if 0.0 <= left < _LONGEST_SECONDS else None
+    return {"progress": Progress(**finite, time=now, estimated_completion_time=done)}
 
 
 @_fields.register
@@ -93,7 +99,12 @@ def _(message: TrainedReport, _: CycleJobStatus, __: dt.datetime) -> dict[str, o
 
 @_fields.register
 def _(message: BaselineReport, _: CycleJobStatus, __: dt.datetime) -> dict[str, object]:
-    return {"baselines": Baselines(majority=_metrics(message.majority), bag_of_words=_metrics(message.bag_of_words))}
+    return {
+        "baselines": [
+            BaselineStatus(name=entry.name, description=entry.description, metrics=_metrics(entry.metrics))
+            for entry in message.baselines
+        ]
+    }
 
 
 @_fields.register

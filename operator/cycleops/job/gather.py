@@ -59,6 +59,7 @@ class Gatherer:
             pod_notes=notes,
             new_keys=None if has_keys else new_keys(),
             environment=environment,
+            heard=self._inbox.heard(key),
             now=now,
         )
 

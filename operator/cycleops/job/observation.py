@@ -71,7 +71,7 @@ def child_job(facts: Facts) -> ChildJob:
 class Observation:
     """``claims`` has each claim of the spec with its access modes, None for one that does not exist.
 
-    It is empty once the job was admitted.
+    It is empty once the job was admitted. ``heard``: when a pod last reported, as far as this operator knows.
     """
 
     owner: Owner
@@ -84,6 +84,7 @@ class Observation:
     pod_notes: tuple[str, ...]
     new_keys: SshKeys | None
     environment: Environment
+    heard: dt.datetime
     now: dt.datetime
 
     @property
@@ -110,6 +111,11 @@ class Observation:
     @property
     def workers(self) -> ChildJob | None:
         return self.jobs.get(names.worker_job(self.name))
+
+    @property
+    def failures(self) -> int:
+        """Of the training so far: of this launcher and of those that were deleted because nothing moved."""
+        return self.evidence.earlier_failures + (self.launcher.failed if self.launcher is not None else 0)
 
     @property
     def profile_classes(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Training, compression, profiling: where they stand, and what of them ends the job. Pure; one plain line each."""
 
+from cycleops.api.cyclejob_status import GoodputState
 from cycleops.api.reasons import Reason
 from cycleops.job import names
 from cycleops.job.decision import Decision, Step, fail
@@ -11,7 +12,34 @@ def training_failed(o: Observation) -> Decision | None:
     launcher = o.launcher
     if launcher is None or not launcher.failed_reason or o.evidence.model is not None:
         return None
-    return _failed(o, launcher, what="training", otherwise=Reason.LAUNCHER_FAILED)
+    return _failed(o, launcher, what="training", failures=o.failures, otherwise=Reason.LAUNCHER_FAILED)
+
+
+def hangs(o: Observation) -> Decision | None:
+    """A training of which nothing was heard for progressDeadlineSeconds starts anew; if too often, the job fails."""
+    left = silence_left_seconds(o)
+    if left is None or left > 0.0:
+        return None
+    progress, limit = o.evidence.progress, o.spec.run_policy.backoff_limit
+    step = f"step {progress.step}" if progress is not None else "the world"
+    message = f"no rank reported anything for {o.spec.run_policy.progress_deadline_seconds} s after {step}"
+    if o.failures >= limit:
+        text = f"{message}, and {limit} restarts were allowed: raise spec.runPolicy.progressDeadlineSeconds if a step "
+        return fail(
+            Reason.PROGRESS_DEADLINE_EXCEEDED, text + f"takes longer, else look at the workers' logs{_notes(o)}"
+        )
+    return Decision(Step.RESTART, Reason.HANGS, f"{message}: the training is started anew")
+
+
+def silence_left_seconds(o: Observation) -> float | None:
+    """Seconds until the running training has been silent for too long; None when nothing trains or may be silent."""
+    seconds, goodput, progress = o.spec.run_policy.progress_deadline_seconds, o.job.status.goodput, o.evidence.progress
+    if o.launcher is None or o.launcher.ended or o.spec.suspend:
+        return None
+    if goodput is None or goodput.state is not GoodputState.TRAINING:
+        return None
+    signs = [goodput.since, o.heard, *([progress.time] if progress is not None and progress.time is not None else [])]
+    return seconds - (o.now - max(signs)).total_seconds()
 
 
 def trained_without_world(o: Observation) -> Decision | None:
@@ -35,30 +63,30 @@ def training(o: Observation) -> Decision | None:
     """Until the model is there and the launcher has ended, the job trains."""
     if training_done(o):
         return None
-    launcher, workers, replicas = o.launcher, o.workers, o.spec.workers.replicas
+    workers, replicas = o.workers, o.spec.workers.replicas
     notes = _notes(o)
-    if launcher is not None and launcher.failed > 0 and (o.evidence.world is None or o.evidence.failure is not None):
-        return _restarting(o, launcher, notes)
+    if o.failures > 0 and (o.evidence.world is None or o.evidence.failure is not None):
+        return _restarting(o, notes)
     if o.evidence.world is not None:
-        return Decision(Step.TRAIN, Reason.TRAINING, f"{replicas} workers train{_resumed(o, launcher)}{notes}")
+        return Decision(Step.TRAIN, Reason.TRAINING, f"{replicas} workers train{_resumed(o)}{notes}")
     ready = workers.ready if workers is not None else 0
     return Decision(Step.TRAIN, Reason.STARTING, f"{ready} of {replicas} workers are ready{notes}")
 
 
-def _restarting(o: Observation, launcher: ChildJob, notes: str) -> Decision:
+def _restarting(o: Observation, notes: str) -> Decision:
     said = f": {o.evidence.failure.message}" if o.evidence.failure is not None else ""
     checkpoint = o.evidence.last_checkpoint
     start = f"from step {checkpoint.step}" if checkpoint is not None else "from the start"
     message = (
-        f"the training failed {_times(launcher.failed)} ({o.spec.run_policy.backoff_limit} restarts allowed){said}; "
+        f"the training failed {_times(o.failures)} ({o.spec.run_policy.backoff_limit} restarts allowed){said}; "
         f"it goes on {start}{notes}"
     )
     return Decision(Step.TRAIN, Reason.RESTARTING, message)
 
 
-def _resumed(o: Observation, launcher: ChildJob | None) -> str:
+def _resumed(o: Observation) -> str:
     """After a failure: how often it failed, and what a further one would go on from."""
-    again, checkpoint = _again(launcher), o.evidence.last_checkpoint
+    again, checkpoint = _again(o.failures), o.evidence.last_checkpoint
     return f"{again}; the newest checkpoint is of step {checkpoint.step}" if again and checkpoint else again
 
 
@@ -74,7 +102,7 @@ def compression_failed(o: Observation) -> Decision | None:
     job = o.jobs.get(names.compress(o.name))
     if job is None or not job.failed_reason or o.evidence.variants:
         return None
-    return _failed(o, job, what="compression", otherwise=Reason.COMPRESSION_FAILED)
+    return _failed(o, job, what="compression", failures=job.failed, otherwise=Reason.COMPRESSION_FAILED)
 
 
 def compressing(o: Observation) -> Decision | None:
@@ -88,7 +116,11 @@ def compressing(o: Observation) -> Decision | None:
         text = f"the compression ended without reporting the variants {', '.join(missing)}"
         return fail(Reason.COMPRESSION_FAILED, text)
     count = len(o.spec.variants)
-    return Decision(Step.COMPRESS, Reason.COMPRESSING, f"{count} variants are being made{_again(job)}{_notes(o)}")
+    return Decision(
+        Step.COMPRESS,
+        Reason.COMPRESSING,
+        f"{count} variants are being made{_again(job.failed if job is not None else 0)}{_notes(o)}",
+    )
 
 
 def profiling_failed(o: Observation) -> Decision | None:
@@ -99,7 +131,8 @@ def profiling_failed(o: Observation) -> Decision | None:
         if job is None or not job.ended or not missing:
             continue
         if job.failed_reason:
-            return _failed(o, job, what=f"profiling on {name}", otherwise=Reason.PROFILING_FAILED)
+            what = f"profiling on {name}"
+            return _failed(o, job, what=what, failures=job.failed, otherwise=Reason.PROFILING_FAILED)
         text = f"profiling on {name} ended without reporting the variants {', '.join(missing)}"
         return fail(Reason.PROFILING_FAILED, text)
     return None
@@ -128,7 +161,7 @@ def _unmeasured(o: Observation, hardware_class: str) -> list[str]:
     return [variant.name for variant in o.spec.variants if variant.name not in done]
 
 
-def _failed(o: Observation, job: ChildJob, *, what: str, otherwise: str) -> Decision:
+def _failed(o: Observation, job: ChildJob, *, what: str, failures: int, otherwise: str) -> Decision:
     """What a pod said wins; else what Kubernetes says of the Job, and of its pods."""
     failure = o.evidence.failure
     exceeded = job.failed_reason == "BackoffLimitExceeded"
@@ -137,7 +170,7 @@ def _failed(o: Observation, job: ChildJob, *, what: str, otherwise: str) -> Deci
         return fail(failure.reason, f"{field}{failure.message}")
     reason = Reason.BACKOFF_LIMIT_EXCEEDED if exceeded else otherwise
     said = f"{failure.reason}: {failure.message}" if failure is not None else job.failed_message
-    tries = f"{what} failed {_times(job.failed)}, with {o.spec.run_policy.backoff_limit} restarts allowed"
+    tries = f"{what} failed {_times(failures)}, with {o.spec.run_policy.backoff_limit} restarts allowed"
     return fail(reason, f"{tries}; the last time: {said}{_notes(o)}")
 
 
@@ -145,8 +178,8 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _again(job: ChildJob | None) -> str:
-    return f", after failing {_times(job.failed)}" if job is not None and job.failed else ""
+def _again(failures: int) -> str:
+    return f", after failing {_times(failures)}" if failures else ""
 
 
 def _notes(o: Observation) -> str:

@@ -4,20 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cycleops.api.conditions import Condition, ConditionStatus, JobCondition, find_condition, set_condition
-from cycleops.api.cyclejob_status import CycleJobStatus, WorkersStatus
+from cycleops.api.cyclejob_status import CycleJobStatus, FailureStatus, WorkersStatus
 from cycleops.api.reasons import Reason
 from cycleops.controller.apply import Problem
 from cycleops.controller.kinds import JOB_LABEL, ROLE_LABEL
 from cycleops.job.decision import Decision, Step
+from cycleops.job.goodput import account
 from cycleops.job.observation import Observation
 from cycleops.job.policies_end import deadline_left_seconds, world_problem
-from cycleops.job.policies_run import training_done
+from cycleops.job.policies_run import silence_left_seconds, training_done
 
 PROBLEM_RETRY_SECONDS = 10.0
 _REASON_OF_PROBLEM = {"NameTaken": Reason.NAME_TAKEN, "Rejected": Reason.REFUSED, "Forbidden": Reason.REFUSED}
 _ENDED = (Step.SUCCEED, Step.FAIL)
 _ONE_NODE = {"ReadWriteOnce", "ReadWriteOncePod"}
-_RUNNING = (Step.TRAIN, Step.COMPRESS, Step.PROFILE)
+_RUNNING = (Step.TRAIN, Step.RESTART, Step.COMPRESS, Step.PROFILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,19 @@ def status_of(o: Observation, decision: Decision) -> CycleJobStatus:
             "conditions": _conditions(o, decision),
             "start_time": start,
             "completion_time": (status.completion_time or now) if ended else None,
+            "goodput": account(o, decision),
             "workers": WorkersStatus(ready=ready, selector=selector),
-            "restarts": max(status.restarts or 0, o.launcher.failed if o.launcher is not None else 0),
+            "restarts": max(status.restarts or 0, o.failures),
+            **(_restarted(o, decision) if decision.step is Step.RESTART else {}),
         }
     )
+
+
+def _restarted(o: Observation, decision: Decision) -> dict[str, object]:
+    """The launcher Job goes, and its count of failures with it: remember them, this one, and why."""
+    failures = o.failures + 1
+    failure = FailureStatus(reason=decision.reason, message=decision.message)
+    return {"earlier_failures": failures, "restarts": failures, "failure": failure}
 
 
 def requeue_after_seconds(o: Observation, decision: Decision, status: CycleJobStatus) -> float | None:
@@ -69,7 +79,7 @@ def requeue_after_seconds(o: Observation, decision: Decision, status: CycleJobSt
     if decision.step in _ENDED:
         times.append(time_to_live_seconds(o, status))
     else:
-        times.append(deadline_left_seconds(o))
+        times += [deadline_left_seconds(o), silence_left_seconds(o)]
     return min((max(t, 0.0) + 0.05 for t in times if t is not None), default=None)
 
 

@@ -10,7 +10,7 @@ A pure library: no Kubernetes, no I/O, no clock. ``docs/concepts/planner.md`` is
     evaluate      one choice, simulated  bounds        what is known without
     mix, integer  several classes        outcomes      what is said of a simulation
     simulate      the data path          simulation/   queues, balancers, arrivals: compiled loops
-    explain       the sentences
+    explain       the sentences         generation/    all of this for models that generate text
 """
 
 from cycleops.planner.model import (

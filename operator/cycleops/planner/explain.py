@@ -180,6 +180,8 @@ def of_obstacle(obstacle: Obstacle, nearest: Sequence[NearestFeasible], *, budge
 
 def _asked(budget: Budget) -> str:
     latency = f"p{budget.percentile:g} of T within {budget.latency_milliseconds:g} ms"
+    tokens = {"to first": budget.first_token_milliseconds, "per": budget.per_token_milliseconds}
+    latency += "".join(f", time {name} token within {cap:g} ms" for name, cap in tokens.items() if cap is not None)
     floor = budget.accuracy
     if floor is None:
         return latency

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cycle_wire.metrics import higher_is_better
 from cycleops.planner.model import AccuracyFloor, Candidate
 from cycleops.planner.result import Rejected, RejectReason
 
@@ -19,10 +20,10 @@ class Verdict:
 
 
 def judge(*, candidate: Candidate, floor: AccuracyFloor | None, candidates: Sequence[Candidate]) -> Verdict:
-    """Without a floor every candidate passes; its accuracy is then the first metric that it has."""
+    """Without a floor every candidate passes; its accuracy is then its first metric that is better when higher."""
     if floor is None:
-        metrics = candidate.profile.metrics
-        return Verdict(accuracy=metrics[0].value if metrics else None, minimum=None, rejected=None)
+        values = (metric.value for metric in candidate.profile.metrics if higher_is_better(metric.name))
+        return Verdict(accuracy=next(values, None), minimum=None, rejected=None)
     value = candidate.metric(floor.metric)
     if value is None:
         reason = f"{candidate.label} was not evaluated on {floor.metric}"

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cycle_wire.profile import Profile
-from cycleops.planner.model import Bursts, HardwareOption, Workload
+from cycleops.planner.model import HardwareOption, Workload
+from cycleops.planner.rhythm import Bursts
 from cycleops.planner.service_time import ServiceTimes, service_times
 from cycleops.planner.simulate import Path, Station
 from cycleops.planner.simulation import intervals

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cycle_wire.profile import Profile
+from cycleops.planner.rhythm import Bursts, Recorded, check
 from cycleops.planner.simulation.rules import QUOTA_PERIOD_SECONDS
+
+PROMPT_TOKENS_PER_STEP = 256  # cycle_server.batching.generation.plan.STEP_TOKENS
 
 
 class Algorithm(StrEnum):
@@ -15,44 +18,6 @@ class Algorithm(StrEnum):
     ROUND_ROBIN = "RoundRobin"
     LEAST_CONNECTIONS = "LeastConnections"
     CONSISTENT_HASH = "ConsistentHash"
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bursts:
-    """Arrivals of a Markov-modulated Poisson process: for ``time_share`` of the time, in bursts of ``mean_seconds`` in
-    the mean, requests come ``rate_ratio`` times as fast as else.
-    """
-
-    rate_ratio: float
-    time_share: float
-    mean_seconds: float
-
-    def __post_init__(self) -> None:
-        _check(1 < self.rate_ratio < math.inf, "rate_ratio must be above 1")
-        _check(0 < self.time_share < 1, "time_share must be between 0 and 1")
-        _check(0 < self.mean_seconds < math.inf, "mean_seconds must be above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """Arrivals in the rhythm of a trace: the gaps in front of its requests. The workload's rate scales it."""
-
-    gaps_seconds: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        _check(all(0 <= gap < math.inf for gap in self.gaps_seconds), "gaps_seconds must be 0 or more")
-        _check(sum(self.gaps_seconds) > 0, "gaps_seconds must not all be 0")
-
-    @property
-    def cv2(self) -> float:
-        """Squared coefficient of variation of the gaps."""
-        mean = sum(self.gaps_seconds) / len(self.gaps_seconds)
-        return sum((gap - mean) ** 2 for gap in self.gaps_seconds) / len(self.gaps_seconds) / mean**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +36,10 @@ class TrafficClass:
     latency_share: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(0 < self.rate_share <= 1, "rate_share must be above 0 and at most 1")
-        _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
-        _check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
-        _check(0 < self.latency_share < math.inf, "latency_share must be above 0")
+        check(0 < self.rate_share <= 1, "rate_share must be above 0 and at most 1")
+        check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
+        check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
+        check(0 < self.latency_share < math.inf, "latency_share must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +50,9 @@ class Workload:
     Input lengths are lognormal with these two quantiles, in tokens of the model. ``cache_hit_ratio`` is the share of
     requests that the sidecar answers, as measured: a prediction is made for it. ``cache_hit_ratio_lower`` is the lower
     bound of its confidence interval: replicas are counted for that. Both are 0 when there is no evidence.
+
+    ``output_tokens_p50``, ``output_tokens_p99``: of generated answers, lognormal too. Both or neither; only a model
+    that generates needs them.
 
     ``classes``: with them, lengths are theirs, each must hold its own budget, and the replicas serve them first come
     first served. Their arrivals are one stream of the workload's rhythm.
@@ -97,17 +65,22 @@ class Workload:
     cache_hit_ratio: float = 0.0
     cache_hit_ratio_lower: float = 0.0
     rhythm: Bursts | Recorded | None = None
+    output_tokens_p50: int | None = None
+    output_tokens_p99: int | None = None
     classes: tuple[TrafficClass, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(len({one.name for one in self.classes}) == len(self.classes), "classes must have different names")
+        outputs = (self.output_tokens_p50, self.output_tokens_p99)
+        check((outputs[0] is None) == (outputs[1] is None), "output_tokens_p50 goes with output_tokens_p99")
+        check(1 <= (outputs[0] or 1) <= (outputs[1] or 1), "1 <= output_tokens_p50 <= output_tokens_p99")
+        check(len({one.name for one in self.classes}) == len(self.classes), "classes must have different names")
         together = sum(one.rate_share for one in self.classes)
-        _check(not self.classes or abs(together - 1) < 1e-6, "the classes' rate_share must be 1 together")
-        _check(0 < self.rate_per_second < math.inf, "rate_per_second must be above 0")
-        _check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
-        _check(0 <= self.burstiness_cv2 < math.inf, "burstiness_cv2 must be 0 or more")
-        _check(0 <= self.cache_hit_ratio_lower < 1, "cache_hit_ratio_lower must be at least 0 and below 1")
-        _check(0 <= self.cache_hit_ratio < 1, "cache_hit_ratio must be at least 0 and below 1")
+        check(not self.classes or abs(together - 1) < 1e-6, "the classes' rate_share must be 1 together")
+        check(0 < self.rate_per_second < math.inf, "rate_per_second must be above 0")
+        check(1 <= self.input_tokens_p50 <= self.input_tokens_p99, "1 <= input_tokens_p50 <= input_tokens_p99")
+        check(0 <= self.burstiness_cv2 < math.inf, "burstiness_cv2 must be 0 or more")
+        check(0 <= self.cache_hit_ratio_lower < 1, "cache_hit_ratio_lower must be at least 0 and below 1")
+        check(0 <= self.cache_hit_ratio < 1, "cache_hit_ratio must be at least 0 and below 1")
 
     @property
     def expected_hit_ratio(self) -> float:
@@ -132,27 +105,32 @@ class AccuracyFloor:
     baseline: str | None = None
 
     def __post_init__(self) -> None:
-        _check((self.minimum is None) != (self.maximum_drop is None), "exactly one of minimum and maximum_drop")
-        _check((self.maximum_drop is None) == (self.baseline is None), "baseline goes with maximum_drop")
+        check((self.minimum is None) != (self.maximum_drop is None), "exactly one of minimum and maximum_drop")
+        check((self.maximum_drop is None) == (self.baseline is None), "baseline goes with maximum_drop")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """``percentile`` (50 to 99.99) of T, balancer in to balancer out, within ``latency_milliseconds``.
 
-    The caps by term hold at the same percentile, over requests that the cache did not answer.
+    The caps by term hold at the same percentile, over requests that the cache did not answer. ``first_token`` (door in
+    to first token out) and ``per_token`` (between two tokens of an answer) are of models that generate.
     """
 
     percentile: float
     latency_milliseconds: float
     pre_milliseconds: float | None = None
     post_milliseconds: float | None = None
+    first_token_milliseconds: float | None = None
+    per_token_milliseconds: float | None = None
     accuracy: AccuracyFloor | None = None
 
     def __post_init__(self) -> None:
-        _check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
-        for value in (self.latency_milliseconds, self.pre_milliseconds, self.post_milliseconds):
-            _check(value is None or 0 < value < math.inf, "milliseconds must be above 0")
+        check(50 <= self.percentile <= 99.99, "percentile must be from 50 to 99.99")
+        stages = (self.pre_milliseconds, self.post_milliseconds)
+        tokens = (self.first_token_milliseconds, self.per_token_milliseconds)
+        for value in (self.latency_milliseconds, *stages, *tokens):
+            check(value is None or 0 < value < math.inf, "milliseconds must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,13 +151,13 @@ class HardwareOption:
     pods_per_core: int | None = None
 
     def __post_init__(self) -> None:
-        _check(0 <= self.cost_per_hour < math.inf, "cost_per_hour must be 0 or more")
-        _check(self.maximum_replicas is None or self.maximum_replicas >= 1, "maximum_replicas must be 1 or more")
-        _check(self.threads >= 1, "threads must be 1 or more")
-        _check(self.cpu_limit_cores is None or self.cpu_limit_cores > 0, "cpu_limit_cores must be above 0")
+        check(0 <= self.cost_per_hour < math.inf, "cost_per_hour must be 0 or more")
+        check(self.maximum_replicas is None or self.maximum_replicas >= 1, "maximum_replicas must be 1 or more")
+        check(self.threads >= 1, "threads must be 1 or more")
+        check(self.cpu_limit_cores is None or self.cpu_limit_cores > 0, "cpu_limit_cores must be above 0")
         if self.pods_per_core is not None:
             alone = self.threads == 1 and self.cpu_limit_cores is None
-            _check(self.pods_per_core >= 1 and alone, "pods_per_core: from 1, with one thread and without a CPU limit")
+            check(self.pods_per_core >= 1 and alone, "pods_per_core: from 1, with one thread and without a CPU limit")
 
     @property
     def quota_seconds(self) -> float:
@@ -219,8 +197,8 @@ class Headroom:
     zones: int = 0
 
     def __post_init__(self) -> None:
-        _check(self.replicas >= 0, "headroom's replicas must be 0 or more")
-        _check(self.zones == 0 or self.zones >= 2, "headroom's zones must be 2 or more, or 0")
+        check(self.replicas >= 0, "headroom's replicas must be 0 or more")
+        check(self.zones == 0 or self.zones >= 2, "headroom's zones must be 2 or more, or 0")
 
     def left_of(self, replicas: int) -> int:
         """Of so many replicas that are alike, in the worst case."""
@@ -256,7 +234,7 @@ class Limits:
     headroom: Headroom = Headroom()
 
     def __post_init__(self) -> None:
-        _check(1 <= self.minimum_replicas <= self.maximum_replicas, "1 <= minimum_replicas <= maximum_replicas")
+        check(1 <= self.minimum_replicas <= self.maximum_replicas, "1 <= minimum_replicas <= maximum_replicas")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +259,7 @@ class Settings:
     ``maximum_utilization``: most that the rate may be of what full batches carry. Near 1 a small error of the profile
     is a large one of the wait, and a finite simulation says nothing.
     ``hash_load_percent``: of the mean load, what consistent hashing gives a replica at most; as in our HAProxy's.
+    ``prompt_tokens_per_step``: what the prompts of a model that generates may take of one step; our server's own.
     ``delay_share``: the one batching delay tried besides 0, as a share of the mean compute of one request.
     """
 
@@ -290,11 +269,13 @@ class Settings:
     maximum_utilization: float = 0.8
     delay_share: float = 0.5
     hash_load_percent: int = 150
+    prompt_tokens_per_step: int = PROMPT_TOKENS_PER_STEP
 
     def __post_init__(self) -> None:
-        _check(self.requests >= 1_000, "requests must be 1,000 or more")
-        _check(self.dispatchers >= 1, "dispatchers must be 1 or more")
-        _check(0 < self.maximum_utilization < 1, "maximum_utilization must be between 0 and 1")
-        _check(self.balancer_overhead_seconds >= 0, "balancer_overhead_seconds must be 0 or more")
-        _check(self.delay_share >= 0, "delay_share must be 0 or more")
-        _check(self.hash_load_percent > 100, "hash_load_percent must be above 100")
+        check(self.requests >= 1_000, "requests must be 1,000 or more")
+        check(self.dispatchers >= 1, "dispatchers must be 1 or more")
+        check(0 < self.maximum_utilization < 1, "maximum_utilization must be between 0 and 1")
+        check(self.balancer_overhead_seconds >= 0, "balancer_overhead_seconds must be 0 or more")
+        check(self.prompt_tokens_per_step >= 1, "prompt_tokens_per_step must be 1 or more")
+        check(self.delay_share >= 0, "delay_share must be 0 or more")
+        check(self.hash_load_percent > 100, "hash_load_percent must be above 100")

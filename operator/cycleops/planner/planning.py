@@ -7,13 +7,15 @@ from cycleops.planner import explain, frontier
 from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.floor import baseline_value
+from cycleops.planner.generation.planning import plan_generation
 from cycleops.planner.memory import Memory
 from cycleops.planner.mix import look, of_mix
 from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
 from cycleops.planner.nearest import nearest_feasible
+from cycleops.planner.obstacles import obstacle_of
 from cycleops.planner.option import make_plan
 from cycleops.planner.prepare import Problem
-from cycleops.planner.result import Obstacle, Plan, PlanResult, Rejected, RejectReason
+from cycleops.planner.result import Obstacle, Plan, PlanResult
 from cycleops.planner.search import Solution, solve
 
 
@@ -84,6 +86,8 @@ def plan(
 
 
 def _answer(problem: Problem) -> PlanResult:
+    if any(candidate.profile.generation for candidate in problem.candidates):
+        return plan_generation(problem)
     evaluator = problem.evaluator()
     solution = solve(problem, evaluator)
     looked = look(problem, evaluator, solution)
@@ -159,23 +163,6 @@ def _judged(problem: Problem, evaluator: Evaluator, prepared: Sequence[Prepared]
     delay = (pinned.delay_milliseconds or 0.0) / 1000
     choice = Choice(batch_size=pinned.batch_size, delay_seconds=delay, replicas=pinned.replicas)
     return make_plan(one, choice, evaluator.predict(one, choice))
-
-
-# Which obstacle a reason speaks of, from the last hurdle to the first: the candidate that came furthest decides.
-_OBSTACLES = (
-    ({RejectReason.RATE_ABOVE_CAPACITY, RejectReason.REPLICA_LIMIT}, Obstacle.CAPACITY),
-    ({RejectReason.LATENCY_FLOOR}, Obstacle.LATENCY),
-    ({RejectReason.STAGE_CAP}, Obstacle.STAGE),
-    (
-        {RejectReason.BELOW_ACCURACY_FLOOR, RejectReason.METRIC_MISSING, RejectReason.BASELINE_MISSING},
-        Obstacle.ACCURACY,
-    ),
-)
-
-
-def obstacle_of(rejected: Iterable[Rejected]) -> Obstacle:
-    reasons = {item.reason for item in rejected}
-    return next((obstacle for some, obstacle in _OBSTACLES if some & reasons), Obstacle.NO_PROFILES)
 
 
 def _baseline(problem: Problem) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 class RejectReason(StrEnum):
     """Why a candidate lost. Stable words; the sentence beside each has the numbers."""
 
+    MIXED_TASKS = "MixedTasks"  # profiles of models that generate beside those of models that don't
     NO_ROWS = "NoRows"  # the profile has no complete grid to plan from
     OUTSIDE_MEASURED_RANGE = "OutsideMeasuredRange"  # inputs longer than any that was measured
     METRIC_MISSING = "MetricMissing"
@@ -38,6 +39,8 @@ class Obstacle(StrEnum):
 
 class Dimension(StrEnum):
     LATENCY = "latency"
+    FIRST_TOKEN = "firstToken"  # noqa: S105  # no password
+    PER_TOKEN = "perToken"  # noqa: S105  # no password
     ACCURACY = "accuracy"
     RATE = "rate"
     REPLICAS = "replicas"
@@ -53,6 +56,30 @@ class Term:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenTime:
+    """``budgeted_ms`` is at the budget's percentile; the rest is to it what it is to ``latency_ms`` of a prediction."""
+
+    mean_ms: float
+    p50_ms: float
+    p99_ms: float
+    budgeted_ms: float
+    sized_at_ms: float
+    low_ms: float
+    high_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """Of a model that generates. ``first_token``: from the balancer's door in to the first token out; ``per_token``:
+    between two tokens of an answer, over all of these gaps. ``tokens_per_second`` of all replicas.
+    """
+
+    first_token: TokenTime
+    per_token: TokenTime
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """T of all requests, hits included. Quantiles of terms don't add up to quantiles of T.
 
@@ -60,6 +87,8 @@ class Prediction:
     confidence interval and is what is held against the budget; ``low_ms`` to ``high_ms`` is the band with the
     profile's own residual added. ``utilization`` is the busy share of a replica; ``load`` is the rate as a share of
     what full batches would carry: what is above it is room to grow.
+    Of a model that generates, ``queue`` is the wait for a place, ``compute`` lasts to the last token, ``mean_batch`` is
+    of sequences that get a token in a step.
     ``cache_hit_ratio``: of the requests that this is a prediction for. ``extrapolated_share``: of the inputs, those
     that are longer than any that was measured.
     """
@@ -81,6 +110,7 @@ class Prediction:
     mean_batch: float
     cache_hit_ratio: float
     extrapolated_share: float
+    generation: Generated | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +132,8 @@ class PlanGroup:
 class Plan:
     """``groups``: one for each class of hardware; of several, a mix, the fields before it name all classes, the largest
     batch and delay, all replicas, what they cost together, and the lowest accuracy.
+
+    ``batch_size``: of a model that generates, the most sequences that are under way at once in a replica.
     """
 
     variant: str

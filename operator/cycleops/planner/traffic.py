@@ -11,7 +11,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from cycleops.planner.model import Bursts, Recorded, Workload
+from cycleops.planner.model import Workload
+from cycleops.planner.rhythm import Bursts, Recorded
 from cycleops.planner.service_time import LEVELS
 from cycleops.planner.simulation.arrivals import burst_gaps, gamma_gaps, recorded_gaps
 

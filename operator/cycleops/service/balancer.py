@@ -10,7 +10,7 @@ from cycleops.controller.kinds import CONFIG_MAP, DEPLOYMENT, POD_DISRUPTION_BUD
 from cycleops.controller.reconcile import Owner
 from cycleops.service.children import BALANCER_ROLE, CONFIG_HASH_ANNOTATION, Body, Names, child, selector, short_hash
 from cycleops.service.deployed import Deployed
-from cycleops.service.haproxy import ADMIN_PORT, CONFIG_FOLDER, HTTP_PORT, Balancer, render, render_pages
+from cycleops.service.haproxy import ADMIN_PORT, CONFIG_FOLDER, GRPC_PORT, HTTP_PORT, Balancer, render, render_pages
 from cycleops.service.haproxy_door import CERTIFICATE_FILE, KEYS_FILE, Door
 from cycleops.service.pods import container, http_probe, pod_template
 
@@ -67,13 +67,20 @@ def _settings(owner: Owner, spec: CycleServiceSpec, names: Names, deployed: Depl
             certificate_file=CERTIFICATE_FILE if spec.tls else "",
             keys_file=KEYS_FILE if spec.auth else "",
         ),
+        grpc_port=GRPC_PORT if spec.grpc else 0,
     )
 
 
 def _front(owner: Owner, spec: CycleServiceSpec) -> Body:
     name, number = ("https", 443) if spec.tls else ("http", 80)
-    port = {"name": name, "port": number, "targetPort": HTTP_PORT, "protocol": "TCP", "appProtocol": name}
-    body = {"type": "ClusterIP", "selector": selector(owner=owner, role=BALANCER_ROLE), "ports": [port]}
+    ports: list[Body] = [
+        {"name": name, "port": number, "targetPort": HTTP_PORT, "protocol": "TCP", "appProtocol": name}
+    ]
+    if spec.grpc:
+        protocol = "https" if spec.tls else "kubernetes.io/h2c"
+        grpc = {"name": "grpc", "port": spec.grpc.port, "targetPort": GRPC_PORT, "protocol": "TCP"}
+        ports.append({**grpc, "appProtocol": protocol})
+    body = {"type": "ClusterIP", "selector": selector(owner=owner, role=BALANCER_ROLE), "ports": ports}
     return child(owner=owner, kind=SERVICE, name=owner.name, role=BALANCER_ROLE, spec=body)
 
 
@@ -122,6 +129,7 @@ def _secret_mounts(spec: CycleServiceSpec) -> list[Body]:
 
 
 def _container(spec: CycleServiceSpec, image: str) -> Body:
+    grpc = [{"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"}] if spec.grpc else []
     return container(
         name="haproxy",
         image=image,
@@ -130,6 +138,7 @@ def _container(spec: CycleServiceSpec, image: str) -> Body:
         command=["haproxy", "-db", "-f", f"{CONFIG_FOLDER}/haproxy.cfg"],
         ports=[
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            *grpc,
             {"name": "metrics", "containerPort": ADMIN_PORT, "protocol": "TCP"},
         ],
         resources={"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},

@@ -70,10 +70,13 @@ def _judge(spec: CycleServiceSpec, measured: Measured, tails: Mapping[str, float
 
 
 def _caps(spec: CycleServiceSpec) -> dict[str, float]:
-    stages = spec.budget.stages
-    if stages is None:
-        return {}
-    caps = {"pre": stages.pre_milliseconds, "post": stages.post_milliseconds}
+    stages, tokens = spec.budget.stages, spec.budget.generation
+    caps = {
+        "pre": stages.pre_milliseconds if stages else None,
+        "post": stages.post_milliseconds if stages else None,
+        "firstToken": tokens.first_token_milliseconds if tokens else None,
+        "perToken": tokens.per_token_milliseconds if tokens else None,
+    }
     return {stage: float(cap) for stage, cap in caps.items() if cap is not None}
 
 

@@ -19,6 +19,10 @@ Choices, and why:
 - Consistent hashing uses a header's value or else the request's body, has bounded loads, and hashes pods by address:
   two balancers learn the same pods from DNS in different orders and must still agree. The body is looked at as it is,
   up to HAProxy's buffer (16 KiB): only the cache sidecar knows which bodies mean the same.
+- gRPC calls are told by their content type and go to the pods' gRPC ports over HTTP/2: each call is balanced on its
+  own, whatever connection it came by. One frontend takes both protocols, so its rules and counts are of both; pods'
+  readiness is the one check over HTTP. An error of gRPC is a 200 to HTTP: the breaker does not see it, and neither
+  does the count of errors.
 - What T is and how it is counted: ``haproxy_times``. TLS, API keys, request and trace ids: ``haproxy_door``.
 - One thread: least connections is then exact, and it is good for more requests per second than the pods behind it.
 """
@@ -26,14 +30,16 @@ Choices, and why:
 from dataclasses import dataclass
 
 from cycle_wire.buckets import time_buckets
+from cycle_wire.headers import AFFINITY_HEADER
 from cycleops.api.cycleservice import BalancingAlgorithm
 from cycleops.service import haproxy_door, haproxy_times
 from cycleops.service.haproxy_door import Door
 
 HTTP_PORT = 8080
+GRPC_PORT = 9000
 ADMIN_PORT = 8405
 FRONTEND = "requests"  # its name in HAProxy's own metrics
-POD_PORT = 8081
+POD_PORT, POD_GRPC_PORT = 8081, 8082
 READY_PATH = "/v2/health/ready"
 MAXIMUM_CONNECTIONS = 4096
 # A pod may get this share of the mean load before consistent hashing goes on to the next one.
@@ -65,13 +71,15 @@ class Balancer:
     connections_per_pod: int
     drain_seconds: int
     door: Door = Door()
-    affinity_header: str = "x-cycle-affinity"
+    affinity_header: str = AFFINITY_HEADER
     nameservers: tuple[str, ...] = ()  # address:port; empty: those in the pod's resolv.conf
     address: str = ""  # empty: every address
+    grpc_port: int = 0  # 0: no gRPC
     config_folder: str = CONFIG_FOLDER
     http_port: int = HTTP_PORT
     admin_port: int = ADMIN_PORT
     pod_port: int = POD_PORT
+    pod_grpc_port: int = POD_GRPC_PORT
 
 
 def render(balancer: Balancer) -> str:
@@ -152,13 +160,13 @@ def _frontends(balancer: Balancer) -> str:
     door = balancer.door
     return f"""
 frontend {FRONTEND}
-{haproxy_door.bind(door, address=balancer.address, port=balancer.http_port)}
+{haproxy_door.bind(door, address=balancer.address, port=balancer.http_port, grpc_port=balancer.grpc_port)}
 {haproxy_times.request_rules()}
 {haproxy_door.id_rules()}
 {haproxy_door.key_rules(door)}{_affinity(balancer)}    http-request disable-l7-retry unless {{ method GET HEAD POST }}
 {haproxy_times.response_rules(_bounds(balancer))}
     http-after-response set-header X-Request-Id %[var(txn.id)]
-    use_backend unchecked if {{ nbsrv(pods) eq 0 }}
+{_calls(balancer)}    use_backend unchecked if {{ nbsrv(pods) eq 0 }}
     default_backend pods
 
 frontend admin
@@ -180,23 +188,41 @@ def _affinity(balancer: Balancer) -> str:
 """
 
 
+def _calls(balancer: Balancer) -> str:
+    if not balancer.grpc_port:
+        return ""
+    is_call = "{ req.hdr(content-type) -m beg application/grpc }"
+    return f"""    use_backend unchecked-calls if {is_call} {{ nbsrv(calls) eq 0 }}
+    use_backend calls if {is_call}
+"""
+
+
 def _backends(balancer: Balancer) -> str:
+    backends = _of_pods(balancer, name="pods", port=balancer.pod_port)
+    if balancer.grpc_port:
+        check = f"    http-check connect port {balancer.pod_port} proto h1\n"
+        backends += _of_pods(balancer, name="calls", port=balancer.pod_grpc_port, check=check, protocol=" proto h2")
+    return backends
+
+
+def _of_pods(balancer: Balancer, *, name: str, port: int, check: str = "", protocol: str = "") -> str:
     """The pods, and the same again without checks, for when no check is good."""
     hashing = balancer.algorithm is BalancingAlgorithm.CONSISTENT_HASH
     key = " hash-key addr" if hashing else ""
-    pods = f"{balancer.pods_name}:{balancer.pod_port}"
-    servers = f"maxconn {balancer.connections_per_pod} resolvers cluster resolve-prefer ipv4 init-addr none{key}"
+    pods = f"{balancer.pods_name}:{port}"
+    limit = balancer.connections_per_pod
+    servers = f"maxconn {limit} resolvers cluster resolve-prefer ipv4 init-addr none{key}{protocol}"
     return f"""
-backend pods
+backend {name}
 {_balance(balancer.algorithm)}
     option httpchk
-    http-check send meth GET uri {READY_PATH} ver HTTP/1.1 hdr Host pods
+{check}    http-check send meth GET uri {READY_PATH} ver HTTP/1.1 hdr Host pods
     http-check expect status 200
     default-server {_CHECK}
     default-server {servers}
     server-template pod 1-{balancer.slots} {pods}
 
-backend unchecked
+backend {"unchecked" if name == "pods" else f"unchecked-{name}"}
 {_balance(balancer.algorithm)}
     default-server {servers}
     server-template pod 1-{balancer.slots} {pods}

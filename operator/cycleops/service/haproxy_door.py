@@ -9,9 +9,12 @@
 
 from dataclasses import dataclass
 
+from cycle_wire.headers import TENANT_HEADER
+
 # Not below the configuration's folder: nothing can be mounted into a read-only volume.
 CERTIFICATE_FILE, KEYS_FILE = "/etc/haproxy-tls/tls.pem", "/etc/haproxy-keys/keys.map"
-HEALTH_PATHS = ("/v2/health/live", "/v2/health/ready")
+_CALL = "/inference.GRPCInferenceService"
+HEALTH_PATHS = ("/v2/health/live", "/v2/health/ready", f"{_CALL}/ServerLive", f"{_CALL}/ServerReady")
 _NO_KEY = '{\\"error\\":\\"a valid API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY\\"}'
 _TRACE = "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
@@ -28,10 +31,17 @@ def process_lines(door: Door) -> str:
     return "    ssl-default-bind-options ssl-min-ver TLSv1.2\n" if door.certificate_file else ""
 
 
-def bind(door: Door, *, address: str, port: int) -> str:
+def bind(door: Door, *, address: str, port: int, grpc_port: int) -> str:
+    """``grpc_port`` 0: none. It takes HTTP/2 only, which gRPC's clients begin without asking."""
+    lines = [f"    bind {address}:{port}{_tls(door, 'h2,http/1.1')}"]
+    if grpc_port:
+        lines.append(f"    bind {address}:{grpc_port}{_tls(door, 'h2') or ' proto h2'}")
+    return "\n".join(lines)
+
+
+def _tls(door: Door, protocols: str) -> str:
     # The private key is the file beside the certificate with .key added: HAProxy looks for it.
-    tls = f" ssl crt {door.certificate_file} alpn h2,http/1.1" if door.certificate_file else ""
-    return f"    bind {address}:{port}{tls}"
+    return f" ssl crt {door.certificate_file} alpn {protocols}" if door.certificate_file else ""
 
 
 def id_rules() -> str:
@@ -59,9 +69,9 @@ def key_rules(door: Door) -> str:
         "unset-var(txn.key)",
         "del-header Authorization",
         "del-header X-API-Key",
-        "del-header X-Cycle-Tenant",
+        f"del-header {TENANT_HEADER}",
         f'return status 401 content-type application/json string "{_NO_KEY}" hdr WWW-Authenticate Bearer '
         f"unless {{ var(txn.tenant) -m found }} || {{ path {' '.join(HEALTH_PATHS)} }}",
-        "set-header X-Cycle-Tenant %[var(txn.tenant)] if { var(txn.tenant) -m found }",
+        f"set-header {TENANT_HEADER} %[var(txn.tenant)] if {{ var(txn.tenant) -m found }}",
     )
     return "".join(f"    http-request {rule}\n" for rule in rules)

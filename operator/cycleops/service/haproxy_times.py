@@ -13,12 +13,13 @@ whatever comes. Counting costs a few microseconds per request. There is no ``_su
 
 from collections.abc import Iterator, Sequence
 
+from cycle_wire.headers import CACHE_HEADER, ELAPSED_HEADER, TERMS_HEADER
+
 OUTCOMES = ("hit", "miss", "coalesced", "bypass")
 TOTAL_METRIC, OVERHEAD_METRIC = "cycle_t_seconds", "cycle_overhead_seconds"
 # Page -> its file.
 PAGES = {"/metrics/times": "times.lf", "/metrics/overhead": "overhead.lf"}
 _TABLE, _OVERHEAD_ROW = "times", "overhead"
-ELAPSED_HEADER, TERMS_HEADER = "X-Cycle-Elapsed-Us", "X-Cycle-Terms-Us"
 
 
 def table(bounds: Sequence[float]) -> str:
@@ -59,8 +60,8 @@ def _milliseconds(variable: str) -> str:
 
 
 def _counting_rules(bounds: Sequence[float]) -> Iterator[str]:
-    known = f"{{ res.hdr(X-Cycle-Cache) -m str {' '.join(OUTCOMES)} }}"
-    yield f"track-sc0 res.hdr(X-Cycle-Cache) table {_TABLE} if {{ status 200 }} {known}"
+    known = f"{{ res.hdr({CACHE_HEADER}) -m str {' '.join(OUTCOMES)} }}"
+    yield f"track-sc0 res.hdr({CACHE_HEADER}) table {_TABLE} if {{ status 200 }} {known}"
     # What reached the model has terms; the rest of its T is the overhead.
     yield "set-var(txn.over) var(txn.us),sub(txn.terms)"
     yield f"track-sc1 str({_OVERHEAD_ROW}) table {_TABLE} if {{ status 200 }} {{ var(txn.terms) -m int gt 0 }}"

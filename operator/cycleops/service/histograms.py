@@ -15,7 +15,8 @@ from cycleops.service.haproxy import FRONTEND
 from cycleops.service.haproxy_times import OVERHEAD_METRIC, TOTAL_METRIC
 
 # Term of T -> the histogram that measures it, in seconds. ``service`` is all of T, from the balancer's door in to its
-# door out; ``pod`` is what the sidecar sees of it, and stands in for it where no balancer can be read.
+# door out; ``pod`` is what the sidecar sees of it, and stands in for it where no balancer can be read. The last two are
+# of models that generate, and no terms of T's sum.
 TERMS = {
     "service": TOTAL_METRIC,
     "overhead": OVERHEAD_METRIC,
@@ -24,6 +25,8 @@ TERMS = {
     "pre": "cycle_pre_seconds",
     "compute": "cycle_compute_seconds",
     "post": "cycle_post_seconds",
+    "firstToken": "cycle_first_token_seconds",
+    "perToken": "cycle_per_token_seconds",
 }
 _TERM_OF = {metric: term for term, metric in TERMS.items()}
 # Counts, kept like a histogram of one bucket. The balancers count every arrival, and every 5xx whoever gave it; the

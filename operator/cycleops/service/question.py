@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from cycleops.api.budget import Budget
 from cycleops.api.cores import server_threads_of
-from cycleops.api.cycleservice import Budget, CycleServiceSpec, PlanningMode
+from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.hashes import hardware_class_hash
 from cycleops.planner import model
@@ -33,12 +34,19 @@ def ask(
 
 
 def _workload(spec: CycleServiceSpec, evidence: Evidence, requests_per_second: float) -> model.Workload:
-    tokens = spec.traffic.input_tokens
-    longest = max((row.sequence_length for profile in evidence.profiles for row in profile.spec.rows), default=1)
+    """What the spec leaves out of lengths is the longest that was measured."""
+    profiles = [profile.spec for profile in evidence.profiles]
+    lengths = [row.sequence_length for profile in profiles for row in profile.rows]
+    prompts = [row.prompt_tokens for profile in profiles for row in profile.generation]
+    answers = [row.output_tokens for profile in profiles for row in profile.generation]
+    inputs, outputs = spec.traffic.input_tokens, spec.traffic.output_tokens
+    longest, most = max([*lengths, *prompts], default=1), max(answers, default=None)
     return model.Workload(
         rate_per_second=requests_per_second,
-        input_tokens_p50=tokens.p50 if tokens else longest,
-        input_tokens_p99=tokens.p99 if tokens else longest,
+        input_tokens_p50=inputs.p50 if inputs else longest,
+        input_tokens_p99=inputs.p99 if inputs else longest,
+        output_tokens_p50=outputs.p50 if outputs else most,
+        output_tokens_p99=outputs.p99 if outputs else most,
     )
 
 
@@ -53,11 +61,15 @@ def _budget(budget: Budget) -> model.Budget:
             baseline=accuracy.baseline,
         )
     pre, post = (stages.pre_milliseconds, stages.post_milliseconds) if stages else (None, None)
+    tokens = budget.generation
+    first, each = (tokens.first_token_milliseconds, tokens.per_token_milliseconds) if tokens else (None, None)
     return model.Budget(
         percentile=float(budget.latency.percentile),
         latency_milliseconds=float(budget.latency.milliseconds),
         pre_milliseconds=float(pre) if pre is not None else None,
         post_milliseconds=float(post) if post is not None else None,
+        first_token_milliseconds=float(first) if first is not None else None,
+        per_token_milliseconds=float(each) if each is not None else None,
         accuracy=floor,
     )
 

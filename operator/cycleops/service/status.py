@@ -151,6 +151,9 @@ def _stalled(
     return Finding(kind, False, Reason.AS_EXPECTED, "nothing stands in the way")
 
 
+_TOKENS = {"first_token_ms": "firstToken", "per_token_ms": "perToken"}  # of a model that generates
+
+
 def _measured(observation: ServiceObservation) -> Measured | None:
     window = observation.measurement.measured
     if window is None:
@@ -162,6 +165,7 @@ def _measured(observation: ServiceObservation) -> Measured | None:
         p99_ms=total.p99,
         latency_ms=total.budgeted,
         **{f"{term}_ms": window.terms[term].p50 for term in terms},
+        **{f: window.terms[term].budgeted for f, term in _TOKENS.items() if term in window.terms},
         requests=window.requests,
         requests_per_second=round(window.requests_per_second, 3),
         errors=window.errors,

@@ -100,6 +100,7 @@ def _unplannable(pinned: PinnedPlan) -> Plan:
 
 
 def _predicted(prediction: planned.Prediction) -> Predicted:
+    generated = prediction.generation
     return Predicted(
         p50_ms=_ms(prediction.p50_ms),
         p99_ms=_ms(prediction.p99_ms),
@@ -112,6 +113,8 @@ def _predicted(prediction: planned.Prediction) -> Predicted:
         low_ms=_ms(prediction.low_ms),
         high_ms=_ms(prediction.high_ms),
         utilization=round(prediction.utilization, 4),
+        first_token_ms=_ms(generated.first_token.budgeted_ms) if generated else None,
+        per_token_ms=_ms(generated.per_token.budgeted_ms) if generated else None,
     )
 
 

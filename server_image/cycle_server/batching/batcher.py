@@ -66,7 +66,7 @@ class Batcher:
     ) -> None:
         self._limits = limits
         self._cost = cost
-        self._queue = Queue(limit=queue_limit)
+        self._queue: Queue[Piece] = Queue(limit=queue_limit)
         self._rates = rates
         self._observer = observer or Observer()
         self._changed = threading.Condition()

@@ -10,6 +10,7 @@ as batches of equal length, each on the thread that is free first (list scheduli
 """
 
 import heapq
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -108,7 +109,13 @@ def _choose(
         return chosen, tokens
     if not _in_time([waiting[i] for i in by_deadline], free=[now, *others], limits=limits, cost=cost):
         return chosen, tokens  # overload: no order meets all deadlines, so the harm is shared fairly
-    return _grow(waiting, by_deadline, now=now, limits=limits, cost=cost, apart=False)
+    filled, tokens = _grow(waiting, by_deadline, now=now, limits=limits, cost=cost, apart=False)
+    left = [waiting[i] for i in by_deadline if i not in filled]
+    if _in_time(left, free=[now + cost.seconds(tokens=tokens), *others], limits=limits, cost=cost):
+        return filled, tokens
+    # Filled past one that didn't fit, it makes that one late: take no more than what comes before it.
+    ahead = list(itertools.takewhile(filled.__contains__, by_deadline))
+    return tuple(ahead), sum(waiting[i].tokens for i in ahead)
 
 
 def _in_time(order: Sequence[Waiting], *, free: Sequence[float], limits: Limits, cost: Cost) -> bool:

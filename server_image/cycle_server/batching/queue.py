@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 from cycle_server.batching.cost import Cost
 from cycle_server.batching.execution import Ran, Tokens
@@ -46,33 +47,46 @@ def _set_all(results: Sequence[tuple[Piece, Ran | Exception]]) -> None:
         piece.set(result)
 
 
-class Queue:
+class Waits(Protocol):
+    """What can stand in a queue: a piece of a batch, or a sequence that is to be generated."""
+
+    waiting: Waiting
+
+
+Item = TypeVar("Item", bound=Waits)
+
+
+class Queue(Generic[Item]):
     """At most ``limit`` pieces, in order of arrival."""
 
     def __init__(self, *, limit: int) -> None:
         self.turns = Turns()
         self._limit = limit
-        self._pieces: list[Piece] = []
+        self._pieces: list[Item] = []
 
     def __len__(self) -> int:
         return len(self._pieces)
 
     @property
+    def items(self) -> list[Item]:
+        return list(self._pieces)
+
+    @property
     def waiting(self) -> list[Waiting]:
         return [piece.waiting for piece in self._pieces]
 
-    def add(self, pieces: Sequence[Piece], *, cost: Cost) -> None:
+    def add(self, pieces: Sequence[Item], *, cost: Cost) -> None:
         """Gives each its turn."""
         for piece in pieces:
             turn = self.turns.give(piece.waiting.flow, seconds=cost.seconds(tokens=piece.waiting.tokens))
             piece.waiting = replace(piece.waiting, turn=turn)
         self._pieces.extend(pieces)
 
-    def put_back(self, pieces: Sequence[Piece]) -> None:
+    def put_back(self, pieces: Sequence[Item]) -> None:
         """At the turns that they had."""
         self._pieces.extend(pieces)
 
-    def remove(self, pieces: Iterable[Piece]) -> list[Piece]:
+    def remove(self, pieces: Iterable[Item]) -> list[Item]:
         """Those that waited."""
         gone = set(pieces)
         removed = [piece for piece in self._pieces if piece in gone]
@@ -80,7 +94,7 @@ class Queue:
             self._pieces = [piece for piece in self._pieces if piece not in gone]
         return removed
 
-    def pick(self, decision: Decision) -> tuple[list[Piece], list[Piece]]:
+    def pick(self, decision: Decision) -> tuple[list[Item], list[Item]]:
         """Takes the late ones and the batch out."""
         late = [self._pieces[index] for index in decision.drop]
         batch = [self._pieces[index] for index in decision.take]
@@ -91,7 +105,7 @@ class Queue:
             self.turns.served(max(piece.waiting.turn for piece in batch), earliest_waiting=left)
         return late, batch
 
-    def victims(self, count: int, *, by: Flow) -> list[Piece] | None:
+    def victims(self, count: int, *, by: Flow) -> list[Item] | None:
         """Who leaves so that ``count`` pieces of ``by`` fit in; None when they have to stay out."""
         left = list(self._pieces)
         victims = []

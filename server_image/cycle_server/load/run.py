@@ -11,6 +11,7 @@ from cycle_server.load.arrivals import LengthDistribution, poisson, zipf
 from cycle_server.load.report import ALL, LoadReport, Results, quantile_milliseconds, term_report
 from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import parse_timing
+from cycle_wire.headers import CACHE_HEADER
 
 PROGRESS_SECONDS = 5.0
 # The event loop's timers are a millisecond coarse: the rest of the way to the intended moment is polled.
@@ -89,7 +90,7 @@ class Run:
                 if response.status != 200:
                     results.errors[f"HTTP {response.status}"] += 1
                     return
-                outcome = response.headers.get("X-Cycle-Cache", "direct")
+                outcome = response.headers.get(CACHE_HEADER, "direct")
                 terms = parse_timing(", ".join(response.headers.getall(TIMING_HEADER, [])))
         except TimeoutError:
             results.errors["timeout"] += 1

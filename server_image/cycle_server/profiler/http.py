@@ -18,6 +18,7 @@ from cycle_server.protocol import v2
 from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import TERMS, parse_timing
 from cycle_wire.base import WireModel
+from cycle_wire.headers import CACHE_HEADER
 from cycle_wire.profile import Histogram
 from cycle_wire.serving import ServerConfig, SidecarConfig
 
@@ -158,7 +159,7 @@ async def _paced(session: ClientSession, url: str, text: str, outcome: str) -> d
     async with session.post(url, data=v2.infer_request(text)) as response:
         body = await response.read()
         total = time.perf_counter() - started
-    seen = response.headers.get("X-Cycle-Cache")
+    seen = response.headers.get(CACHE_HEADER)
     if response.status != 200 or seen != outcome:
         raise RuntimeError(f"expected 200 and a {outcome}, got {response.status} and {seen}: {body[:200]!r}")
     terms = parse_timing(response.headers.get(TIMING_HEADER, ""))

@@ -15,10 +15,10 @@ from cycle_server.protocol.tensors import Tensor, read_texts
 SIZE = "binary_data_size"
 
 
-def read(body: bytes, *, header_length: str | None) -> v2.InferRequest:
+def read(body: bytes, *, header_length: str | None, kind: type[v2.InferRequest] = v2.InferRequest) -> v2.InferRequest:
     """``header_length``: the header's value, None without it. Raises ProtocolError with the field's name."""
     if header_length is None:
-        return v2.parse_json(body)
+        return v2.parse_json(body, kind)
     length = int(header_length) if header_length.isascii() and header_length.isdigit() else -1
     if not 0 < length <= len(body):
         raise ProtocolError(f"must be the length of the JSON, 1 to {len(body)} bytes here", field=v2.TENSOR_HEADER)
@@ -32,7 +32,7 @@ def read(body: bytes, *, header_length: str | None) -> v2.InferRequest:
         rest = rest[_fill(tensor, rest, field=f"inputs[{index}]") :]
     if rest:
         raise ProtocolError(f"{len(rest)} bytes are left behind the last tensor", field="body")
-    return v2.request_of(content)
+    return v2.request_of(content, kind)
 
 
 def _fill(tensor: Any, rest: memoryview, *, field: str) -> int:

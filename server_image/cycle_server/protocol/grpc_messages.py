@@ -1,7 +1,9 @@
 """Between the messages of Open Inference Protocol over gRPC and what the server works with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic_core import from_json, to_json
 
 from cycle_server.protocol import v2
 from cycle_server.protocol.errors import ProtocolError
@@ -30,6 +32,15 @@ def read(message: ModelInferRequest) -> v2.InferRequest:
             {"name": output.name, "parameters": _parameters(output.parameters)} for output in message.outputs
         ]
     return v2.request_of(content)
+
+
+def as_json(request: v2.InferRequest) -> bytes:
+    """A request that was read from a message, as HTTP has it; what it says about HTTP's binary answers is left out."""
+    content = request.model_dump(exclude_unset=True, exclude_none=True)
+    content.get("parameters", {}).pop("binary_data_output", None)
+    for output in content.get("outputs", []):
+        output["parameters"].pop("binary_data", None)
+    return to_json(content, inf_nan_mode="constants")
 
 
 def _input(message: ModelInferRequest, index: int) -> dict[str, Any]:
@@ -64,13 +75,13 @@ def _parameters(parameters: Mapping[str, InferParameter]) -> dict[str, Any]:
 
 
 def write(
-    tensors: list[Tensor], *, model_name: str, model_version: str, request: v2.InferRequest, raw: bool
+    tensors: Sequence[Tensor], *, model_name: str, model_version: str, request_id: str, raw: bool
 ) -> ModelInferResponse:
     """``raw``: the outputs' data in ``raw_output_contents``, as the request's came in ``raw_input_contents``."""
     return ModelInferResponse(
         model_name=model_name,
         model_version=model_version,
-        id=request.id or "",
+        id=request_id,
         outputs=[
             ModelInferResponse.InferOutputTensor(
                 name=tensor.name,
@@ -81,6 +92,18 @@ def write(
             for tensor in tensors
         ],
         raw_output_contents=[tensor.raw() for tensor in tensors] if raw else [],
+    )
+
+
+def of_json(body: bytes, *, raw: bool) -> ModelInferResponse:
+    """An answer that was written for HTTP, whose floats have all their digits. ``raw``: see ``write``."""
+    content = from_json(body)
+    return write(
+        [Tensor(one["name"], one["datatype"], one["shape"], one["data"]) for one in content["outputs"]],
+        model_name=content["model_name"],
+        model_version=content.get("model_version", ""),
+        request_id=content.get("id", ""),
+        raw=raw,
     )
 
 

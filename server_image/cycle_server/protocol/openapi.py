@@ -5,13 +5,17 @@ from typing import Any
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from cycle_server.protocol import openai, tasks, v2
+from cycle_server.protocol import generation, openai, openai_text, tasks, v2, v2_text
+from cycle_wire.headers import DEADLINE_HEADER
+from cycle_wire.parts import Task
 
 JsonObject = dict[str, Any]
 JSON = "application/json"
 BYTES = "application/octet-stream"
+EVENTS = "text/event-stream"
+CHAT_PATH = "/v1/chat/completions"
 DEADLINE = {
-    "name": "X-Cycle-Deadline-Ms",
+    "name": DEADLINE_HEADER,
     "in": "header",
     "required": False,
     "description": "Milliseconds that the client still waits. What can't be answered within it is refused at once.",
@@ -74,14 +78,39 @@ class InferResponseBody(v2.Part):
     outputs: list[OutputBody]
 
 
-MODELS: tuple[type[BaseModel], ...] = (
+class TextOutputBody(v2.Part):
+    name: v2_text.TextOutputName
+    datatype: str
+    shape: list[int]
+    data: list[str] = Field(default_factory=list, description="Not there when it is binary.")
+    parameters: dict[str, int] = Field(default_factory=dict, description="binary_data_size, when it is binary.")
+
+
+class TextInferResponseBody(v2.Part):
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[TextOutputBody]
+
+
+COMMON: tuple[type[BaseModel], ...] = (
     *(ErrorBody, LiveBody, ReadyBody, ModelReadyBody, ServerMetadataBody, ModelMetadataBody),
-    *(v2.InferRequest, InferResponseBody, tasks.ClassifyRequest, tasks.ClassifyResponse),
-    *(openai.EmbeddingsRequest, openai.EmbeddingsResponse, openai.ModelList, openai.ModelCard, openai.ErrorResponse),
+    *(openai.ModelList, openai.ModelCard, openai.ErrorResponse),
 )
+MODELS: dict[Task, tuple[type[BaseModel], ...]] = {
+    Task.TEXT_CLASSIFICATION: (
+        *(v2.InferRequest, InferResponseBody, tasks.ClassifyRequest, tasks.ClassifyResponse),
+        *(openai.EmbeddingsRequest, openai.EmbeddingsResponse),
+    ),
+    Task.LANGUAGE_MODELING: (
+        *(v2_text.TextInferRequest, TextInferResponseBody, generation.GenerateRequest, generation.GenerateResponse),
+        *(openai_text.ChatRequest, openai_text.ChatResponse),
+        *(openai_text.CompletionRequest, openai_text.CompletionResponse),
+    ),
+}
 
 
-def document(*, model_name: str, model_version: str, server_version: str, grpc_port: int) -> JsonObject:
+def document(*, task: Task, model_name: str, model_version: str, server_version: str, grpc_port: int) -> JsonObject:
     """``grpc_port`` 0: none."""
     over_grpc = f" Open Inference Protocol over gRPC is on port {grpc_port}." if grpc_port else ""
     return {
@@ -91,25 +120,54 @@ def document(*, model_name: str, model_version: str, server_version: str, grpc_p
             "version": server_version,
             "description": f"Version {model_version} of the model {model_name}.{over_grpc}",
         },
-        "paths": {**_task_paths(), **_openai_paths(model_name), **_v2_paths(model_name, model_version)},
-        "components": {"schemas": _schemas(model_name)},
+        "paths": {
+            **(_generate_paths(model_name) if task is Task.LANGUAGE_MODELING else _classify_paths(model_name)),
+            **_openai_paths(model_name),
+            **_v2_paths(model_name, model_version, _infer(task)),
+        },
+        "components": {"schemas": _schemas(task, model_name)},
     }
 
 
-def _task_paths() -> JsonObject:
+def _classify_paths(model_name: str) -> JsonObject:
     example = {"texts": ["a small dog", "the blue sky"]}
     answers = _answers(tasks.ClassifyResponse, errors=(400, 413, 429, 503))
-    return {"/classify": {"post": _operation("Classify texts", answers, body=tasks.ClassifyRequest, example=example)}}
+    classify = _operation("Classify texts", answers, body=tasks.ClassifyRequest, example=example)
+    asked = {"model": model_name, "input": ["a small dog"]}
+    answers = _answers(openai.EmbeddingsResponse, errors=(400, 404, 413, 429, 503), error=openai.ErrorResponse)
+    embed = _operation("Embed texts (OpenAI)", answers, body=openai.EmbeddingsRequest, example=asked)
+    return {"/classify": {"post": classify}, "/v1/embeddings": {"post": embed}}
+
+
+def _generate_paths(model_name: str) -> JsonObject:
+    prompt, messages = "Once upon a time", [{"role": "user", "content": "Tell me of the sea."}]
+    generate = {"prompt": prompt, "max_tokens": 32}
+    chat = {"model": model_name, "messages": messages, "max_tokens": 32}
+    complete = {"model": model_name, "prompt": prompt, "max_tokens": 32}
+    plain, openais = ErrorBody, openai.ErrorResponse
+    paths: JsonObject = {}
+    for path, summary, asked, given, error, example in (
+        ("/generate", "Generate text", generation.GenerateRequest, generation.GenerateResponse, plain, generate),
+        (CHAT_PATH, "Answer a chat (OpenAI)", openai_text.ChatRequest, openai_text.ChatResponse, openais, chat),
+        (
+            "/v1/completions",
+            "Complete a text (OpenAI)",
+            openai_text.CompletionRequest,
+            openai_text.CompletionResponse,
+            openais,
+            complete,
+        ),
+    ):
+        answers = _answers(given, errors=(400, 404, 413, 429, 503), error=error)
+        events = "With stream: server-sent events, each a JSON object; the last is [DONE]."
+        answers["200"]["content"][EVENTS] = {"schema": {"type": "string", "description": events}}
+        paths[path] = {"post": _operation(summary, answers, body=asked, example=example)}
+    return paths
 
 
 def _openai_paths(model_name: str) -> JsonObject:
-    example = {"model": model_name, "input": ["a small dog"]}
-    error = openai.ErrorResponse
-    answers = _answers(openai.EmbeddingsResponse, errors=(400, 404, 413, 429, 503), error=error)
-    embed = _operation("Embed texts (OpenAI)", answers, body=openai.EmbeddingsRequest, example=example)
-    model = _answers(openai.ModelCard, errors=(404,), error=error)
+    model = _answers(openai.ModelCard, errors=(404,), error=openai.ErrorResponse)
     return {
-        "/v1/embeddings": {"post": embed},
         "/v1/models": {"get": _operation("List models (OpenAI)", _answers(openai.ModelList))},
         "/v1/models/{model}": {
             "parameters": [_path_parameter("model", model_name)],
@@ -118,19 +176,12 @@ def _openai_paths(model_name: str) -> JsonObject:
     }
 
 
-def _v2_paths(model_name: str, model_version: str) -> JsonObject:
+def _v2_paths(model_name: str, model_version: str, infer: JsonObject) -> JsonObject:
     paths: JsonObject = {
         "/v2": {"get": _operation("The server", _answers(ServerMetadataBody))},
         "/v2/health/live": {"get": _operation("Is it live?", _answers(LiveBody, also=503))},
         "/v2/health/ready": {"get": _operation("Is it ready?", _answers(ReadyBody, also=503))},
     }
-    example = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a small dog"]}]}
-    infer = _operation(
-        "Classify texts (Open Inference Protocol)",
-        _answers(InferResponseBody, errors=(400, 404, 413, 429, 503)),
-        body=v2.InferRequest,
-        example=example,
-    )
     binary = "With binary outputs: JSON as long as Inference-Header-Content-Length says, and their bytes behind it."
     answer = infer["responses"]["200"]
     answer["content"][BYTES] = {"schema": {"type": "string", "format": "binary", "description": binary}}
@@ -148,12 +199,25 @@ def _v2_paths(model_name: str, model_version: str) -> JsonObject:
     return paths
 
 
-def _schemas(model_name: str) -> JsonObject:
+def _infer(task: Task) -> JsonObject:
+    errors = (400, 404, 413, 429, 503)
+    example: JsonObject = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a small dog"]}]}
+    if task is Task.LANGUAGE_MODELING:
+        example["parameters"] = {"max_tokens": 32}
+        answers = _answers(TextInferResponseBody, errors=errors)
+        summary = "Generate text (Open Inference Protocol)"
+        return _operation(summary, answers, body=v2_text.TextInferRequest, example=example)
+    answers = _answers(InferResponseBody, errors=errors)
+    return _operation("Classify texts (Open Inference Protocol)", answers, body=v2.InferRequest, example=example)
+
+
+def _schemas(task: Task, model_name: str) -> JsonObject:
     _, definitions = models_json_schema(
-        [(model, "validation") for model in MODELS], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in (*COMMON, *MODELS[task])], ref_template="#/components/schemas/{model}"
     )
     schemas: JsonObject = definitions["$defs"]
-    schemas["EmbeddingsRequest"]["properties"]["model"]["enum"] = [model_name]
+    for name in {"EmbeddingsRequest", "ChatRequest", "CompletionRequest"}.intersection(schemas):
+        schemas[name]["properties"]["model"]["enum"] = [model_name]
     return schemas
 
 

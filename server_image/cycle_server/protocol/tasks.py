@@ -1,18 +1,13 @@
 """`POST /classify`: the model's task in plain JSON, for people with curl."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import Field, ValidationError
 
 from cycle_server.protocol.errors import ProtocolError, invalid
-from cycle_server.protocol.v2 import MAXIMUM_TEXTS, Integer, Part
+from cycle_server.protocol.v2 import MAXIMUM_TEXTS, Integer, Part, no_default
 
 MAXIMUM_TOP = 1000
-
-
-def _no_default(schema: dict[str, Any]) -> None:
-    del schema["default"]
 
 
 class ClassifyRequest(Part):
@@ -20,7 +15,7 @@ class ClassifyRequest(Part):
 
     model_config = {"json_schema_extra": {"oneOf": [{"required": ["text"]}, {"required": ["texts"]}]}}
 
-    text: str = Field("", json_schema_extra=_no_default)
+    text: str = Field("", json_schema_extra=no_default)
     texts: list[str] = Field(
         default_factory=list, min_length=1, max_length=MAXIMUM_TEXTS, json_schema_extra={"examples": [["a", "b"]]}
     )

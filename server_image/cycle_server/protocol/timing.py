@@ -9,10 +9,10 @@ The balancer adds the last of them, and ``total``. Durations are milliseconds in
 import time
 from collections.abc import Callable, Mapping
 
+from cycle_wire.headers import ELAPSED_HEADER, TERMS_HEADER
+
 HEADER = "Server-Timing"
 TERMS = ("queue", "pre", "compute", "post")  # of the server
-ELAPSED_HEADER = "X-Cycle-Elapsed-Us"  # microseconds; for the hop before, which takes it out
-TERMS_HEADER = "X-Cycle-Terms-Us"  # how many of them are the model's terms and the wait for it
 
 
 class Stopwatch:
@@ -26,10 +26,15 @@ class Stopwatch:
     def lap(self, name: str, *, of_which: Mapping[str, float] | None = None) -> None:
         """Ends a lap. ``of_which`` was measured by others within it: the lap is what they leave."""
         now = self._clock()
-        inside = of_which or {}
-        self.terms[name] = max(now - self._last - sum(inside.values()), 0.0)
-        self.terms.update(inside)
+        self.terms = self._with(name, now, of_which or {})
         self._last = now
+
+    def so_far(self, name: str, *, of_which: Mapping[str, float] | None = None) -> dict[str, float]:
+        """The terms as if the lap ended now; it goes on."""
+        return self._with(name, self._clock(), of_which or {})
+
+    def _with(self, name: str, now: float, inside: Mapping[str, float]) -> dict[str, float]:
+        return {**self.terms, name: max(now - self._last - sum(inside.values()), 0.0), **inside}
 
     @property
     def elapsed_seconds(self) -> float:

@@ -30,6 +30,11 @@ def _whole(value: object) -> object:
 Integer = Annotated[int, BeforeValidator(_whole)]  # JSON's 2.0 is one too
 
 
+def no_default(schema: dict[str, Any]) -> None:
+    """For the schema of a field that must be given, though the model has a default."""
+    del schema["default"]
+
+
 class Part(BaseModel):
     """Of a request or an answer: nothing is converted, unknown fields are errors."""
 
@@ -90,8 +95,15 @@ class InferRequest(Part):
         return {name for name, binary in asked.items() if (default if binary is None else binary)}
 
     def canonical(self) -> dict[str, Any]:
-        """Everything that can change the answer, with defaults filled; the id, which can't, is left out."""
-        return self.model_dump(exclude={"id"})
+        """Everything that can change an answer in JSON, with defaults filled.
+
+        Left out is what can't: the id, and the words of the binary extension for "in JSON".
+        """
+        content = self.model_dump(exclude={"id"})
+        del content["parameters"]["binary_data_output"]
+        for output in content["outputs"]:
+            del output["parameters"]["binary_data"]
+        return content
 
 
 def parse_infer(body: bytes) -> InferRequest:
@@ -102,18 +114,18 @@ def parse_infer(body: bytes) -> InferRequest:
     return request
 
 
-def parse_json(body: bytes) -> InferRequest:
+def parse_json(body: bytes, kind: type[InferRequest] = InferRequest) -> InferRequest:
     """A request that is JSON, whatever it asks for. Raises ProtocolError with the field's name."""
     try:
-        return _consistent(InferRequest.model_validate_json(body))
+        return _consistent(kind.model_validate_json(body))
     except ValidationError as error:
         raise invalid(error) from error
 
 
-def request_of(content: object) -> InferRequest:
+def request_of(content: object, kind: type[InferRequest] = InferRequest) -> InferRequest:
     """The same for what another encoding held. Raises ProtocolError with the field's name."""
     try:
-        return _consistent(InferRequest.model_validate(content))
+        return _consistent(kind.model_validate(content))
     except ValidationError as error:
         raise invalid(error) from error
 

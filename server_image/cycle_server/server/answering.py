@@ -2,9 +2,9 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from multidict import CIMultiDictProxy
 
@@ -12,18 +12,27 @@ from cycle_server.batching.batcher import Computed, ShedError
 from cycle_server.batching.policy import Flow
 from cycle_server.drain import Drain
 from cycle_server.engine.stages import Tokens
+from cycle_server.protocol import v2, v2_text
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.timing import Stopwatch
-from cycle_server.server.caller import PRIORITY_HEADER, TENANT_HEADER, budget_seconds, flow_of
+from cycle_server.server.caller import budget_seconds, flow_of
+from cycle_server.server.generator import Generator
 from cycle_server.server.lifecycle import Model
 from cycle_server.server.metrics import OUTCOMES, ServerMetrics, observe
 from cycle_server.tracing import TRACE_HEADER, begun, tracing
+from cycle_wire.headers import CACHE_HEADER, DEADLINE_HEADER, PRIORITY_HEADER, TENANT_HEADER
+from cycle_wire.parts import Task
 from cycle_wire.serving import ServerConfig
 
-DEADLINE_HEADER = "X-Cycle-Deadline-Ms"  # milliseconds that the client still waits
-CACHE_HEADER = "X-Cycle-Cache"
 INLINE_BYTES = 8192  # longer bodies are tokenized on another thread, so that they don't hold up the others
 
+Served = Model | Generator
+DOES = {
+    Task.TEXT_CLASSIFICATION: "classifies texts; ask /classify or /v1/embeddings",
+    Task.LANGUAGE_MODELING: "generates text; ask /v1/chat/completions, /v1/completions or /generate",
+}
+
+Kind = TypeVar("Kind", Model, Generator)
 Request = TypeVar("Request")
 Content = TypeVar("Content")
 
@@ -48,13 +57,14 @@ class Answered(Generic[Content]):
 
 
 class Answerer:
-    """Not ready until ``model`` is set."""
+    """Not ready until ``model`` is set, which does ``task``."""
 
-    def __init__(self, config: ServerConfig, *, metrics: ServerMetrics, drain: Drain) -> None:
+    def __init__(self, config: ServerConfig, *, task: Task, metrics: ServerMetrics, drain: Drain) -> None:
         self.config = config
+        self.task = task
         self.metrics = metrics
         self.drain = drain
-        self.model: Model | None = None
+        self.model: Served | None = None
         self.tracing = tracing("cycle-server")
         # Changes with everything that changes answers.
         self.version = f"{config.model_digest.removeprefix('sha256:')[:12]}-{config.variant}"
@@ -68,10 +78,28 @@ class Answerer:
     def live(self) -> bool:
         return self.model is None or not self.model.batcher.is_stuck()
 
-    @property
-    def classes(self) -> int:
-        """-1 until the model is loaded."""
-        return len(self.model.engine.manifest.labels) if self.model else -1
+    def model_metadata(self) -> Mapping[str, Any]:
+        """As Open Inference Protocol has it; the number of classes is -1 until the model is loaded."""
+        names = {"model_name": self.config.model_name, "model_version": self.version}
+        if self.task is Task.LANGUAGE_MODELING:
+            return v2_text.model_metadata(**names)
+        classes = len(self.model.engine.manifest.labels) if isinstance(self.model, Model) else -1
+        return v2.model_metadata(**names, classes=classes)
+
+    def classifier(self) -> Model:
+        """Raises ProtocolError when something else is served, and ShedError before it is loaded."""
+        return self._served(Model, Task.TEXT_CLASSIFICATION)
+
+    def generator(self) -> Generator:
+        """Raises like ``classifier``."""
+        return self._served(Generator, Task.LANGUAGE_MODELING)
+
+    def _served(self, kind: type[Kind], task: Task) -> Kind:
+        if self.task is not task:
+            raise ProtocolError(f"the model {self.config.model_name!r} {DOES[self.task]}", status=404)
+        if not isinstance(self.model, kind):
+            raise ShedError("the model isn't loaded yet", retry_after_seconds=1.0)
+        return self.model
 
     def check_model(self, name: str, version: str | None) -> None:
         """Raises ProtocolError when it isn't the model that is served here; no version is any."""
@@ -100,21 +128,24 @@ class Answerer:
         read: Callable[[Model], tuple[Request, Tokens]],
         write: Callable[[Model, Request, Computed], Content],
     ) -> tuple[Answered[Content], int]:
-        model, watch = self.model, call.watch
-        if model is None:
-            raise ShedError("the model isn't loaded yet", retry_after_seconds=1.0)
-        flow = flow_of(tenant=call.headers.get(TENANT_HEADER), priority=call.headers.get(PRIORITY_HEADER))
-        deadline = call.arrived + self._budget_seconds(call, flow)
+        model, watch = self.classifier(), call.watch
+        flow, deadline = self.terms_of(call)
         request, tokens = read(model) if call.size_bytes <= INLINE_BYTES else await asyncio.to_thread(read, model)
         watch.lap("pre")
         computed = await model.batcher.submit(tokens, deadline=deadline, flow=flow)
         watch.lap("queue", of_which={"compute": computed.compute_seconds})
         content = write(model, request, computed)
         watch.lap("post")
-        self._observe(call)
+        self.observe(call)
         return Answered(content=content, terms=watch.terms), computed.batch_size
 
-    def _observe(self, call: Call) -> None:
+    def terms_of(self, call: Call) -> tuple[Flow, float]:
+        """Whose it is, and until when it must be done, on time.monotonic(). Raises ProtocolError."""
+        flow = flow_of(tenant=call.headers.get(TENANT_HEADER), priority=call.headers.get(PRIORITY_HEADER))
+        return flow, call.arrived + self._budget_seconds(call, flow)
+
+    def observe(self, call: Call) -> None:
+        """Counts an answered request's times."""
         outcome = call.headers.get(CACHE_HEADER, "")
         label = outcome if outcome in OUTCOMES else "direct"
         trace = call.headers.get(TRACE_HEADER, "")

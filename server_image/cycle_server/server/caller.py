@@ -7,9 +7,8 @@ import re
 
 from cycle_server.batching.policy import Flow, Priority
 from cycle_server.protocol.errors import ProtocolError
+from cycle_wire.headers import PRIORITY_HEADER, TENANT_HEADER
 
-TENANT_HEADER = "X-Cycle-Tenant"
-PRIORITY_HEADER = "X-Cycle-Priority"
 _TENANT = re.compile(r"[!-~]{1,128}")
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 # Of the server's budget, which is four latency budgets; the balancer gives up after ten times the server's.

@@ -2,17 +2,28 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from cycle_server.drain import Drain, serve_until_drained
+from cycle_server.engine.stages import read_manifest
 from cycle_server.process import seconds_since_start
-from cycle_server.server.answering import Answerer
+from cycle_server.server.answering import Answerer, Served
 from cycle_server.server.app import http_app
+from cycle_server.server.generator import start_generator
 from cycle_server.server.lifecycle import start_model
 from cycle_server.server.metrics import ServerMetrics
+from cycle_wire.parts import Task
 from cycle_wire.serving import ServerConfig
 
 logger = logging.getLogger(__name__)
+
+# Which engine does what.
+STARTS: dict[Task, Callable[[ServerConfig, ServerMetrics], Served]] = {
+    Task.TEXT_CLASSIFICATION: start_model,
+    Task.LANGUAGE_MODELING: start_generator,
+}
 
 QUIET_SECONDS = 4.0  # longer than the sidecar's: it must not outlive its upstream
 
@@ -25,9 +36,10 @@ def serve(config: ServerConfig) -> None:
 async def _serve(config: ServerConfig) -> None:
     metrics = ServerMetrics(target_milliseconds=config.target_milliseconds)
     drain = Drain(drain_seconds=config.drain_seconds, quiet_seconds=QUIET_SECONDS)
-    answerer = Answerer(config, metrics=metrics, drain=drain)
+    task = read_manifest(Path(config.variant_path)).task
+    answerer = Answerer(config, task=task, metrics=metrics, drain=drain)
     listening = asyncio.create_task(_listen(answerer))
-    loading = asyncio.create_task(asyncio.to_thread(start_model, config, metrics))
+    loading = asyncio.create_task(asyncio.to_thread(STARTS[task], config, metrics))
     done, _ = await asyncio.wait({listening, loading}, return_when=asyncio.FIRST_COMPLETED)
     if loading in done:
         try:

@@ -1,14 +1,17 @@
-"""`POST /classify`, and the pages that describe all endpoints: /openapi.json and /docs."""
+"""`POST /classify` and `POST /generate`, and the pages that describe all endpoints: /openapi.json and /docs."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
 from cycle_server.engine.stages import Tokens
-from cycle_server.protocol import docs_page, openapi, tasks
+from cycle_server.protocol import docs_page, generation, openapi, tasks
 from cycle_server.protocol.timing import server_headers
 from cycle_server.server.answering import Answerer
+from cycle_server.server.generating import Generating, Reading, Text, encoded_chat
+from cycle_server.server.generator import Generator
 from cycle_server.server.http import json_body, json_response, read_call
 from cycle_server.server.lengths import refuse_cut
 from cycle_server.server.lifecycle import Model
@@ -20,7 +23,9 @@ PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; f
 class TaskRoutes:
     def __init__(self, answerer: Answerer) -> None:
         self._answerer = answerer
+        self._generating = Generating(answerer)
         self._document = openapi.document(
+            task=answerer.task,
             model_name=answerer.config.model_name,
             model_version=answerer.version,
             server_version=version("cycle-server"),
@@ -30,6 +35,7 @@ class TaskRoutes:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/classify", self._classify),
+            web.post("/generate", self._generate),
             web.get("/openapi.json", self._openapi),
             web.get("/docs", self._docs),
         ]
@@ -53,6 +59,33 @@ class TaskRoutes:
 
         answered = await self._answerer.answer(call, read=read, write=self._write)
         return json_body(answered.content, headers=server_headers(answered.terms))
+
+    async def _generate(self, http_request: web.Request) -> web.StreamResponse:
+        call, body = await read_call(http_request)
+        self._answerer.generator()
+        request = generation.parse_generate(body)
+
+        def read(model: Generator) -> Reading:
+            if request.source == "messages":
+                tokens = encoded_chat(model, request.plain_messages)
+            else:
+                tokens = model.engine.encode(request.prompt)
+            return Reading(prompts=[(request.source, tokens)], wishes=request.all_wishes)
+
+        def write(texts: Sequence[Text]) -> bytes:
+            (text,) = texts
+            return generation.generate_response(
+                model=self._answerer.config.model_name,
+                version=self._answerer.version,
+                text=text.text,
+                finish=text.finish,
+                usage=text.usage,
+            )
+
+        if request.stream:
+            return await self._generating.streamed(call, http_request, read=read, events=generation.GenerateEvents())
+        content, headers = await self._generating.whole(call, read=read, write=write)
+        return json_body(content, headers=headers)
 
     def _write(self, model: Model, request: tasks.ClassifyRequest, computed: Computed) -> bytes:
         return tasks.classify_response(

@@ -1,17 +1,21 @@
 """Open Inference Protocol v2 over HTTP, with the binary tensor extension."""
 
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
 from cycle_server.engine.stages import Tokens
-from cycle_server.protocol import binary, v2
+from cycle_server.protocol import binary, v2, v2_text
 from cycle_server.protocol.tensors import Tensor
 from cycle_server.protocol.timing import server_headers
-from cycle_server.server.answering import Answerer
+from cycle_server.server.answering import Answerer, Call
+from cycle_server.server.generating import Generating, Reading, Text
+from cycle_server.server.generator import Generator
 from cycle_server.server.http import json_body, json_response, read_call
 from cycle_server.server.lifecycle import Model
+from cycle_wire.parts import Task
 
 BINARY_TYPE = "application/octet-stream"
 
@@ -28,9 +32,16 @@ def answer_tensors(model: Model, request: v2.InferRequest, computed: Computed) -
     )
 
 
+def _tensors(content: bytes, json_bytes: int, headers: Mapping[str, str]) -> web.Response:
+    if json_bytes == len(content):
+        return json_body(content, headers=headers)
+    return web.Response(body=content, content_type=BINARY_TYPE, headers={**headers, v2.TENSOR_HEADER: str(json_bytes)})
+
+
 class V2Routes:
     def __init__(self, answerer: Answerer) -> None:
         self._answerer = answerer
+        self._generating = Generating(answerer)
 
     def routes(self) -> list[web.RouteDef]:
         routes = [
@@ -64,17 +75,15 @@ class V2Routes:
 
     async def _model_metadata(self, request: web.Request) -> web.Response:
         self._check_model(request)
-        answerer = self._answerer
-        return json_response(
-            v2.model_metadata(
-                model_name=answerer.config.model_name, model_version=answerer.version, classes=answerer.classes
-            )
-        )
+        return json_response(self._answerer.model_metadata())
 
     async def _infer(self, http_request: web.Request) -> web.Response:
         self._check_model(http_request)
         call, body = await read_call(http_request)
         header_length = http_request.headers.get(v2.TENSOR_HEADER)
+        if self._answerer.task is Task.LANGUAGE_MODELING:
+            (content, json_bytes), headers = await self._generate(call, body, header_length)
+            return _tensors(content, json_bytes, headers)
 
         def read(model: Model) -> tuple[v2.InferRequest, Tokens]:
             request = binary.read(body, header_length=header_length)
@@ -82,10 +91,26 @@ class V2Routes:
 
         answered = await self._answerer.answer(call, read=read, write=self._write)
         content, json_bytes = answered.content
-        if json_bytes == len(content):
-            return json_body(content, headers=server_headers(answered.terms))
-        headers = {**server_headers(answered.terms), v2.TENSOR_HEADER: str(json_bytes)}
-        return web.Response(body=content, content_type=BINARY_TYPE, headers=headers)
+        return _tensors(content, json_bytes, server_headers(answered.terms))
+
+    async def _generate(
+        self, call: Call, body: bytes, header_length: str | None
+    ) -> tuple[tuple[bytes, int], dict[str, str]]:
+        request = v2_text.read(body, header_length=header_length)
+
+        def read(model: Generator) -> Reading:
+            prompts = [(f"inputs[0].data[{i}]", model.engine.encode(text)) for i, text in enumerate(request.texts)]
+            return Reading(prompts=prompts, wishes=request.wishes)
+
+        def write(texts: Sequence[Text]) -> tuple[bytes, int]:
+            return binary.write(
+                v2_text.output_tensors(request, [(text.text, text.finish) for text in texts]),
+                model_name=self._answerer.config.model_name,
+                model_version=self._answerer.version,
+                request=request,
+            )
+
+        return await self._generating.whole(call, read=read, write=write)
 
     def _write(self, model: Model, request: v2.InferRequest, computed: Computed) -> tuple[bytes, int]:
         return binary.write(

@@ -5,6 +5,7 @@ aiohttp reads it.
 """
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import uvloop
 from aiohttp import ClientError, web
@@ -15,10 +16,14 @@ from cycle_server.protocol import v2
 from cycle_server.server.metrics import exposition
 from cycle_server.sidecar.front import IDLE_SECONDS, Front
 from cycle_server.sidecar.metrics import SidecarMetrics
-from cycle_server.sidecar.responder import Asked, Responder
+from cycle_server.sidecar.responder import UNREACHABLE, Asked, Responder
+from cycle_server.sidecar.streams import READERS, Generations
 from cycle_server.sidecar.upstream import FORWARDED_HEADERS, PASSED_ON_HEADERS, Upstream, returned_headers
 from cycle_server.tracing import tracing
 from cycle_wire.serving import SidecarConfig
+
+if TYPE_CHECKING:
+    from grpc.aio import Server as GrpcServer
 
 QUIET_SECONDS = 2.0
 HOST = "0.0.0.0"
@@ -32,6 +37,7 @@ class Sidecar:
         self.tracing = tracing("cycle-cache")
         self._upstream = Upstream(config.upstream)
         self._responder = Responder(config, upstream=self._upstream, metrics=self._metrics, tracing=self.tracing)
+        self._generations = Generations(self._responder, upstream=self._upstream, metrics=self._metrics)
         self._runner = web.AppRunner(
             self._app(),
             handle_signals=False,
@@ -42,13 +48,24 @@ class Sidecar:
         )
         self._connections: set[Front] = set()
         self._listener: asyncio.Server | None = None
+        self._grpc_port = config.grpc_port
+        self._grpc: GrpcServer | None = None
 
     async def start(self, *, host: str, port: int) -> int:
-        """Listens; the port, which is a free one when asked for 0. Raises OSError when the port is taken."""
+        """Listens; the port, which is a free one when asked for 0. Raises OSError when a port is taken."""
         await self._upstream.open()
         await self._runner.setup()
         self._listener = await asyncio.get_running_loop().create_server(self._connection, host, port, backlog=1024)
+        if self._grpc_port:
+            await self._start_grpc(host)
         return int(self._listener.sockets[0].getsockname()[1])
+
+    async def _start_grpc(self, host: str) -> None:
+        from cycle_server.protocol.grpc_calls import listen  # grpc's memory is only for those who use it
+        from cycle_server.sidecar.calls import Calls
+
+        calls = Calls(self._responder, upstream=self._upstream, metrics=self._metrics, drain=self._drain)
+        self._grpc = await listen(calls.handlers(), host=host, port=self._grpc_port)
 
     async def stop(self) -> None:
         """Closes all connections: drained first, nothing is under way on them."""
@@ -56,6 +73,8 @@ class Sidecar:
             self._listener.close()
         for connection in list(self._connections):
             connection.close()
+        if self._grpc is not None:
+            await self._grpc.stop(SHUTDOWN_SECONDS)
         await self._runner.cleanup()
         await self._responder.close()
         await self._upstream.close()
@@ -76,6 +95,7 @@ class Sidecar:
                 web.get("/v2/health/ready", self._ready),
                 web.post("/v2/models/{model}/infer", self._infer),
                 web.post("/v2/models/{model}/versions/{version}/infer", self._infer),
+                *(web.post(path, self._generate) for path in READERS),
                 web.route("*", "/{path:.*}", self._pass_on),
             ]
         )
@@ -112,6 +132,15 @@ class Sidecar:
                 return _error(f"{unreadable[0]}: isn't UTF-8", status=400)
             reply = await self._responder.reply(Asked(path=request.raw_path, headers=request.headers, body=body))
             return web.Response(body=reply.body, status=reply.status, headers=reply.headers)
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        with self._drain:
+            try:
+                return await self._generations.answer(request, await request.read())
+            except web.HTTPRequestEntityTooLarge:
+                return self._too_large()
+            except UNREACHABLE as error:
+                return _unreachable(error)
 
     def _too_large(self) -> web.Response:
         self._metrics.requests.labels("bypass", "413").inc()

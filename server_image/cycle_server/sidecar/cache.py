@@ -10,16 +10,25 @@ from typing import Any
 from cachetools import Cache, FIFOCache, LFUCache, LRUCache
 
 from cycle_server.sidecar.s3fifo import S3FIFOCache
+from cycle_server.sidecar.wtinylfu import WTinyLFUCache
 from cycle_wire.serving import CachePolicy
 
 # Of the key and the containers around it and the answer, by tracemalloc and at the worst: dicts grow by steps
-# (tests/unit/server/test_cache.py). S3-FIFO also remembers the keys of about as many answers as it holds.
-OVERHEAD_BYTES = {CachePolicy.LRU: 690, CachePolicy.FIFO: 690, CachePolicy.LFU: 720, CachePolicy.S3FIFO: 1010}
+# (tests/unit/server/sidecar/test_cache.py). S3-FIFO also remembers the keys of about as many answers as it holds,
+# W-TinyLFU how often keys were asked for.
+OVERHEAD_BYTES = {
+    CachePolicy.LRU: 690,
+    CachePolicy.FIFO: 690,
+    CachePolicy.LFU: 720,
+    CachePolicy.S3FIFO: 1010,
+    CachePolicy.W_TINY_LFU: 740,
+}
 POLICIES: dict[CachePolicy, type[Cache[Any, Any]]] = {
     CachePolicy.LRU: LRUCache,
     CachePolicy.FIFO: FIFOCache,
     CachePolicy.LFU: LFUCache,
     CachePolicy.S3FIFO: S3FIFOCache,
+    CachePolicy.W_TINY_LFU: WTinyLFUCache,
 }
 TTL_JITTER = 0.1  # answers that were made together don't all end together
 
@@ -65,7 +74,10 @@ class AnswerCache:
         return kept
 
     def put(self, key: bytes, body: bytes, *, age_seconds: float = 0.0) -> Kept:
-        """Keeps the answer if it is no larger than the whole cache. ``age_seconds``: it was made so long ago."""
+        """Keeps the answer if it is no larger than the whole cache, and the policy lets it in.
+
+        ``age_seconds``: it was made so long ago.
+        """
         made = self._clock() - age_seconds
         kept = Kept(body=body, made=made, over=made + self._ttl_seconds * self._uniform(1 - TTL_JITTER, 1))
         if age_seconds < self._ttl_seconds and len(body) + self._overhead_bytes <= self._answers.maxsize:

@@ -18,8 +18,9 @@ import httptools
 
 from cycle_server.drain import Drain
 from cycle_server.protocol import v2
-from cycle_server.sidecar.responder import CACHE_HEADER, TENANT_HEADER, Asked, Reply, Responder
+from cycle_server.sidecar.responder import Asked, Reply, Responder
 from cycle_server.sidecar.upstream import FORWARDED_HEADERS
+from cycle_wire.headers import CACHE_HEADER, TENANT_HEADER
 
 logger = logging.getLogger(__name__)
 

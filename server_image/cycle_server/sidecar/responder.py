@@ -22,10 +22,11 @@ from cycle_server.sidecar.metrics import OUTCOMES, SharedMetrics, SidecarMetrics
 from cycle_server.sidecar.shared import SharedCache
 from cycle_server.sidecar.upstream import FORWARDED_HEADERS, Answer, AnswerTooLongError, Upstream
 from cycle_server.tracing import TRACE_HEADER, Tracing, begun
+from cycle_wire.headers import CACHE_HEADER, TENANT_HEADER
 from cycle_wire.serving import SidecarConfig
 
-CACHE_HEADER = "X-Cycle-Cache"
-TENANT_HEADER = "X-Cycle-Tenant"
+_CACHE, _TENANT = CACHE_HEADER.lower(), TENANT_HEADER.lower()
+_TENSOR = v2.TENSOR_HEADER.lower()
 JSON_HEADERS = {"Content-Type": "application/json"}
 UNREACHABLE = (ClientError, TimeoutError)
 # Of those who waited for a failed request one asks again and the others wait for that one, so many times at most:
@@ -36,16 +37,24 @@ KNOWN_SHARE = 8  # one part in so many of the cache's size goes to the digests o
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request to infer. ``headers`` finds names in any case, or has them in lower case."""
+    """A request to infer. ``headers`` finds names in any case, or has them in lower case.
+
+    ``digest``: of what came, where that was no JSON; ``body`` is then what was made of it.
+    """
 
     path: str
     headers: Mapping[str, str]
     body: bytes
+    digest: bytes = b""
     traceparent: str = ""  # of the sidecar's own span, where there is one
 
     @property
     def tenant(self) -> str:
-        return self.headers.get("x-cycle-tenant", "")
+        return self.headers.get(_TENANT, "")
+
+    def as_it_came(self) -> bytes:
+        """The digest by which its repeats are known."""
+        return self.digest or raw_digest(path=self.path, tenant=self.tenant, body=self.body)
 
     def forwarded(self, outcome: str) -> dict[str, str]:
         found = {name: self.headers.get(name.lower()) for name in FORWARDED_HEADERS}
@@ -97,6 +106,27 @@ class Responder:
         if config.shared is not None and self._cacheable:
             self._shared = SharedCache(config.shared, metrics=SharedMetrics(metrics.registry))
 
+    @property
+    def cacheable(self) -> bool:
+        """Whether this variant's answers may be kept at all."""
+        return self._cacheable
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
+
+    async def find(self, key: bytes) -> Kept | None:
+        """In memory, else in the shared cache."""
+        kept = self.cache.get(key)
+        if kept is None and self._shared is not None and (found := await self._shared.get(key)) is not None:
+            return self.cache.put(key, found.body, age_seconds=found.age_seconds)
+        return kept
+
+    def keep(self, key: bytes, body: bytes) -> None:
+        self.cache.put(key, body)
+        if self._shared is not None:
+            self._shared.put(key, body)
+
     async def close(self) -> None:
         if self._shared is not None:
             await self._shared.close()
@@ -107,11 +137,11 @@ class Responder:
         headers = asked.headers
         if self._tracing is not None:  # a span is more work than is done here
             return None
-        if not self._cacheable or "cache-control" in headers or "x-cycle-cache" in headers:
+        if not self._cacheable or "cache-control" in headers or _CACHE in headers:
             return None
-        if v2.TENSOR_HEADER.lower() in headers:
+        if _TENSOR in headers:
             return None
-        known = self._known.get(raw_digest(path=asked.path, tenant=asked.tenant, body=asked.body))
+        known = self._known.get(asked.as_it_came())
         kept = self.cache.get(known.key) if known is not None else None
         if known is None or kept is None:
             return None
@@ -161,15 +191,13 @@ class Responder:
         anew = without_id(request)
         if len(anew) > v2.MAXIMUM_BODY_BYTES:  # a request near the limit may be too long then (1e5 is 100000.0)
             return await self._ask("bypass", asked, asked.body)
-        tenant = asked.tenant
         try:
-            key = cache_key(request, path=asked.path, tenant=tenant, identity=self._identity)
+            key = cache_key(request, path=asked.path, tenant=asked.tenant, identity=self._identity)
         except ValueError:
             return await self._ask("bypass", asked, asked.body)
         if "no-cache" in control:
             return await self._miss(asked, request, anew, key, fresh=True)
-        digest = raw_digest(path=asked.path, tenant=tenant, body=asked.body)
-        self._known.put(digest, Known(key=key, request_id=request.id))
+        self._known.put(asked.as_it_came(), Known(key=key, request_id=request.id))
         kept = self.cache.get(key)
         if kept is not None:
             return self._hit(kept, request.id)
@@ -178,12 +206,14 @@ class Responder:
     @staticmethod
     def _readable(asked: Asked) -> v2.InferRequest | None:
         """None for what isn't a request: the server says what is wrong with it."""
-        if v2.TENSOR_HEADER.lower() in asked.headers:
+        if _TENSOR in asked.headers:
             return None
         try:
-            return v2.parse_infer(asked.body)
+            request = v2.parse_infer(asked.body)
         except v2.ProtocolError:
             return None
+        # A language model draws tokens then: another answer each time.
+        return None if (request.parameters.model_extra or {}).get("temperature") else request
 
     def _hit(self, kept: Kept, request_id: str | None) -> _Outcome:
         answer = Answer(status=200, body=with_id(kept.body, request_id), headers=JSON_HEADERS)
@@ -232,7 +262,7 @@ class Responder:
 
 def directives(headers: Mapping[str, str]) -> set[str]:
     """Of Cache-Control and X-Cycle-Cache, in lower case."""
-    said = f"{headers.get('cache-control', '')},{headers.get('x-cycle-cache', '')}"
+    said = f"{headers.get('cache-control', '')},{headers.get(_CACHE, '')}"
     return {part.strip().lower() for part in said.split(",")}
 
 

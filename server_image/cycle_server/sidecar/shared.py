@@ -34,7 +34,8 @@ LONGEST_BODY_BYTES = 4 * 1024 * 1024
 _MAGIC = b"CYC1"
 _HEAD = struct.Struct(">4sdI")  # magic, when made (seconds since the epoch), length of the body
 _MAC_BYTES = 32
-_FAILURES = (RedisError, OSError, TimeoutError, ValueError)  # ValueError: a URL that is none
+# ValueError: a URL that is none. RuntimeError: uvloop's word for a connection that was closed under a command's hands.
+_FAILURES = (RedisError, OSError, TimeoutError, ValueError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)

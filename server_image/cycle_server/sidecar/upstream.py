@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector
 from yarl import URL
 
-from cycle_server.protocol.timing import ELAPSED_HEADER
 from cycle_server.tracing import FORWARDED as TRACE_HEADERS
+from cycle_wire.headers import DEADLINE_HEADER, ELAPSED_HEADER, PRIORITY_HEADER, TENANT_HEADER
 
 CONNECT_SECONDS = 2.0
-TOTAL_SECONDS = 120.0  # the server sheds far earlier; this only ends what hangs
+SILENT_SECONDS = 120.0  # the server sheds far earlier; this only ends what hangs, and no stream that goes on
 LONGEST_ANSWER_BYTES = 32 * 1024 * 1024
 # Of requests to infer. What the answer depends on must be in the key (the tenant is) or bypass the cache (the binary
 # extension does). Not Content-Encoding: aiohttp has decoded the body.
 FORWARDED_HEADERS = (
     "Content-Type",
-    "X-Cycle-Deadline-Ms",
-    "X-Cycle-Tenant",
-    "X-Cycle-Priority",
+    DEADLINE_HEADER,
+    TENANT_HEADER,
+    PRIORITY_HEADER,
     "Inference-Header-Content-Length",
     *TRACE_HEADERS,
 )
@@ -57,7 +57,7 @@ class Upstream:
     async def open(self) -> None:
         self._session = ClientSession(
             connector=TCPConnector(limit=0, keepalive_timeout=60, ttl_dns_cache=300),
-            timeout=ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS),
+            timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS),
             auto_decompress=False,
         )
 

@@ -7,6 +7,9 @@ import schemathesis
 from schemathesis import Case, GenerationMode, HookContext
 
 DEADLINE = "X-Cycle-Deadline-Ms"
+# The model reads 160 tokens, and what a character takes is the tokenizer's; a text that is too long is a clear 400.
+LONGEST = 16
+GENERATED = {"generated_text", "finish_reason"}
 
 
 @schemathesis.hook
@@ -27,5 +30,22 @@ def _is_deadline(value: str | None) -> bool:
 def _make_consistent(body: dict[str, Any]) -> None:
     for tensor in body.get("inputs", []):
         tensor["shape"] = [len(tensor["data"])]
+        if body.get("outputs") is None or GENERATED.issuperset(output["name"] for output in body["outputs"]):
+            tensor["data"] = [text[:LONGEST] for text in tensor["data"]]
+    if isinstance(body.get("prompt"), str):
+        body["prompt"] = body["prompt"][:LONGEST]
+    elif "prompt" in body:
+        body["prompt"] = [text[:LONGEST] for text in body["prompt"]]
+    if "messages" in body:
+        body["messages"] = [{"role": "user", "content": "hello"}, *_short(body["messages"])]
+    if body.get("max_tokens") and body.get("max_completion_tokens"):
+        body["max_completion_tokens"] = body["max_tokens"]
     if "outputs" in body:
         body["outputs"] = list({output["name"]: output for output in body["outputs"]}.values())
+
+
+def _short(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first one, with a content that the model has room for."""
+    first = messages[0]
+    content = first["content"] if isinstance(first["content"], str) else first["content"][0]["text"]
+    return [{**first, "content": content[:LONGEST]}]

@@ -63,6 +63,6 @@ def test_errors_name_the_parameter(client: openai.OpenAI) -> None:
     assert int(overloaded.value.response.headers["Retry-After"]) >= 1
 
 
-def test_what_needs_a_generative_model_is_not_there(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError):
+def test_what_needs_a_language_model_is_not_there(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="classifies texts"):
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}])

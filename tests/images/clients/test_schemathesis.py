@@ -5,20 +5,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.images.clients.conftest import Served
+from tests.images.clients.conftest import Generating, Served
+from tests.images.server.serving import Running
 
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 EXAMPLES = 100  # for each endpoint and phase
 HOOKS = "tests.images.clients.schemathesis_hooks"
 
 
-def test_it_finds_nothing(served: Served, tmp_path: Path) -> None:
+def test_it_finds_nothing_where_texts_are_classified(served: Served, tmp_path: Path) -> None:
+    find_nothing(served.running, tmp_path)
+
+
+def test_it_finds_nothing_where_text_is_generated(generating: Generating, tmp_path: Path) -> None:
+    find_nothing(generating.running, tmp_path)
+
+
+def find_nothing(running: Running, scratch: Path) -> None:
     done = subprocess.run(
         [
-            *(SCHEMATHESIS, "run", f"http://{served.url}/openapi.json"),
+            *(SCHEMATHESIS, "run", f"http://127.0.0.1:{running.port}/openapi.json"),
             *("--checks", "all", "--max-examples", str(EXAMPLES), "--seed", "1", "--no-color"),
         ],
-        env={**os.environ, "SCHEMATHESIS_HOOKS": HOOKS, "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
+        env={**os.environ, "SCHEMATHESIS_HOOKS": HOOKS, "HYPOTHESIS_STORAGE_DIRECTORY": str(scratch)},
         cwd="/repo",
         capture_output=True,
         text=True,
@@ -26,4 +35,4 @@ def test_it_finds_nothing(served: Served, tmp_path: Path) -> None:
     )
     print(done.stdout)
     assert done.returncode == 0, "see its findings above"
-    assert served.running.call("/v2/health/ready").status == 200
+    assert running.call("/v2/health/ready").status == 200

@@ -96,7 +96,7 @@ def test_typed_contents_are_answered_in_typed_contents(
     assert [label.decode() for label in answer.outputs[0].contents.bytes_contents] == labels
     assert len(answer.outputs[1].contents.fp32_contents) == len(TEXTS)
     assert not answer.raw_output_contents
-    assert "compute;dur=" in dict(call.trailing_metadata())["server-timing"]
+    assert "compute;dur=" in dict(call.initial_metadata())["server-timing"]
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def run_profile(tmp_path: Path, endpoint: Endpoint, *, label_field: str = "kind"
         variants=[ProfileVariant(variant=variant, path=str(tmp_path / variant.name)) for variant in VARIANTS],
         evaluation_path=str(tmp_path / "rows.jsonl"),
         fields=Fields(text="gloss", label=label_field),
-        evaluation=Evaluation(maximum_rows=200),
+        evaluation=Evaluation(metrics=["accuracy", "f1Macro"], maximum_rows=200),
         batch_sizes=[1, 4],
         sequence_lengths=[8, 16],
         hardware_class="cpu",

@@ -18,14 +18,15 @@ from cycle_server.engine.model import (
     write_weights,
 )
 from cycle_trainer import compress
-from cycle_trainer.compress.pruning import Masks, prunable_linears, prune_structured
+from cycle_trainer.compress.masks import Masks
 from cycle_trainer.compress.quantization import quantize
 from cycle_trainer.failures import BadInputError
+from cycle_trainer.families import encoder
 from cycle_trainer.files import digest_of
 from cycle_trainer.tasks.text_classification import TextClassification
 from cycle_wire.parts import Granularity, Quantization, Scheme
 from cycle_wire.variant import VariantManifest
-from tests.images.trainer.tiny import LABELS, Workplace, write_model
+from tests.images.trainer.tiny import LABELS, Workplace, keep_as_trained, write_model
 
 INT8 = {"bits": 8, "scheme": "Symmetric", "granularity": "PerChannel", "activations": "Dynamic"}
 VARIANTS: list[dict[str, Any]] = [
@@ -52,12 +53,7 @@ def trained(workplace: Workplace) -> Workplace:
     model = task.pretrained()
     with torch.no_grad():
         task.prepare(model, range(200))
-    scratch = workplace.output / "scratch"
-    scratch.mkdir(parents=True)
-    task.save(model, scratch)
-    digest = digest_of(scratch / "model.safetensors")
-    scratch.rename(workplace.output / digest.replace(":", "-"))
-    workplace.spec |= {"modelDigest": digest, "variants": VARIANTS}
+    keep_as_trained(workplace, task=task, model=model, variants=VARIANTS)
     return workplace
 
 
@@ -67,10 +63,10 @@ def folder_of(workplace: Workplace, name: str) -> Path:
 
 def test_every_variant_is_what_its_manifest_says(trained: Workplace) -> None:
     compress.run(trained.write_config())
-    baselines = trained.operator.messages("Baselines")[0]
-    assert {value.name for value in baselines.majority} == {"accuracy", "f1Macro"}
-    majority, words = baselines.majority[0].value, baselines.bag_of_words[0].value
-    assert majority == pytest.approx(0.25) and words > 0.95 and baselines.majority[0].rows == 64
+    baselines = {entry.name: entry.metrics for entry in trained.operator.messages("Baselines")[0].baselines}
+    majority, words = baselines["majority"], baselines["bagOfWords"]
+    assert [value.name for value in majority] == ["accuracy", "f1Macro"]
+    assert majority[0].value == pytest.approx(0.25) and words[0].value > 0.95 and majority[0].rows == 64
     manifests = {m.variant.name: m for m in trained.operator.messages("Variants")[0].manifests}
     assert list(manifests) == [variant["name"] for variant in VARIANTS]
     source = load(folder_of(trained, "x").parents[1], classes=len(LABELS))
@@ -184,7 +180,7 @@ def test_structured_pruning_is_the_same_as_zeroing(tmp_path: Path) -> None:
             layer.intermediate.dense.bias[::4] = 0
         ids, mask = torch.randint(4, 30, (3, 9)), torch.ones(3, 9, dtype=torch.long)
         before = model(ids, mask)
-        prune_structured(model, sparsity=0.25)
+        encoder.prune(model, sparsity=0.25)
         after = model(ids, mask)
     assert [(shape.heads, shape.intermediate_size) for shape in layer_shapes(model)] == [(3, 48)] * 2
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
@@ -192,9 +188,9 @@ def test_structured_pruning_is_the_same_as_zeroing(tmp_path: Path) -> None:
 
 def test_masks_hold_the_least_weights_at_zero(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "m")
-    _, linear = next(iter(prunable_linears(model)))
+    _, linear = next(encoder.linears(model))
     magnitude = linear.weight.detach().abs().flatten()
-    masks = Masks(model, sparsity=0.25)
+    masks = Masks(encoder.linears(model), sparsity=0.25)
     with torch.no_grad():
         linear.weight.add_(1.0)
     masks.apply()

@@ -12,8 +12,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
+from torch import nn
 from transformers import BertConfig, BertModel
 
+from cycle_server.engine.model import write_weights
+from cycle_trainer.files import digest_of
+from cycle_trainer.tasks.base import Task
 from cycle_wire.reports import Report
 from cycle_wire.training import TrainingConfig
 
@@ -56,6 +60,17 @@ def rows_of(count: int, *, offset: int = 0) -> list[dict[str, str]]:
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def keep_as_trained(workplace: "Workplace", *, task: Task, model: nn.Module, variants: list[dict[str, Any]]) -> None:
+    """Put the model where training would have, and ask for variants of it."""
+    scratch = workplace.output / "scratch"
+    scratch.mkdir(parents=True)
+    write_weights(task.weights(model), scratch / "model.safetensors")
+    task.write_companions(model, scratch)
+    digest = digest_of(scratch / "model.safetensors")
+    scratch.rename(workplace.output / digest.replace(":", "-"))
+    workplace.spec |= {"modelDigest": digest, "variants": variants}
 
 
 class Operator(ThreadingHTTPServer):

@@ -126,6 +126,7 @@ def observe(
         environment=Environment(
             trainer_image="trainer:1", server_image="server:1", report_url="https://report/v1/report", authority="CA\n"
         ),
+        heard=NOW,
         now=NOW,
     )
     return dataclasses.replace(observation, **changes)
@@ -159,10 +160,14 @@ def world_report(
     )
 
 
-def progress_report(step: int, *, loss: float = 1.0) -> ProgressReport:
+def progress_report(
+    step: int, *, loss: float = 1.0, first_step: int = 0, productive: float = 0.0, checkpointing: float = 0.0
+) -> ProgressReport:
     return ProgressReport(
         step=step, total_steps=300, loss=loss, learning_rate=1e-5, samples_per_second=10.0,
         pre_seconds=0.1, compute_seconds=0.2, post_seconds=0.3,
+        forward_seconds=0.05, backward_seconds=0.1, all_reduce_seconds=0.04, first_step=first_step,
+        attempt_productive_seconds=productive, attempt_checkpointing_seconds=checkpointing,
     )  # fmt: skip
 
 
@@ -175,7 +180,7 @@ def trained_report(final_loss: float = 0.5) -> TrainedReport:
 
 
 def baseline_report() -> BaselineReport:
-    return BaselineReport(majority=[], bag_of_words=[])
+    return BaselineReport(baselines=[])
 
 
 def variant_report(o: Observation) -> VariantReport:

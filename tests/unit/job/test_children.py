@@ -222,3 +222,18 @@ def test_observations_are_frozen() -> None:
     observation: Observation = observe()
     with pytest.raises(dataclasses.FrozenInstanceError):
         observation.now = None  # type: ignore[misc,assignment]
+
+
+def test_exit_codes_come_after_what_always_holds_and_only_in_the_launcher() -> None:
+    rules = [
+        {"codes": [137, 1], "action": "Ignore"},
+        {"codes": [2], "action": "Retry"},
+        {"codes": [9], "action": "Fail"},
+    ]
+    o = observe(spec={"runPolicy": {"exitCodes": rules}})
+    launcher = next(b for b in desired_children(o, Step.TRAIN) if b["metadata"]["name"] == "supersense-launcher")
+    found = launcher["spec"]["podFailurePolicy"]["rules"]
+    codes = [(r["action"], r["onExitCodes"]["values"]) for r in found if "onExitCodes" in r]
+    assert codes == [("FailJob", [3]), ("Ignore", [1, 137]), ("Count", [2]), ("FailJob", [9])]
+    compress = desired_children(o, Step.COMPRESS)[-1]
+    assert len(compress["spec"]["podFailurePolicy"]["rules"]) == 2

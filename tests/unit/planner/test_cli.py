@@ -8,6 +8,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from cycleops.cli.main import app
+from tests.unit.planner.generation.profiles import generation_profile
 from tests.unit.planner.profiles import profile
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -124,3 +125,55 @@ def test_crds_are_written(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["crds", str(tmp_path)]).exit_code == 0
     assert len(list(tmp_path.glob("*.yaml"))) == 4
     assert CliRunner().invoke(app, ["crds", str(tmp_path), "--check"]).exit_code == 0
+
+
+@pytest.fixture
+def generating(tmp_path: Path) -> tuple[Path, Path]:
+    """A service whose model generates, and its profiles."""
+    folder = tmp_path / "generating"
+    folder.mkdir()
+    for name, seconds in (("fp32", 0.01), ("int8", 0.006)):
+        item = {
+            "apiVersion": "cycleops.dev/v1alpha1",
+            "kind": "CycleProfile",
+            "metadata": {"name": f"p-{name}", "namespace": "demo"},
+            "spec": generation_profile(name, base_seconds=seconds).to_dict(),
+        }
+        (folder / f"p-{name}.yaml").write_text(yaml.safe_dump(item))
+    service = yaml.safe_load((EXAMPLES / "cycleservice.yaml").read_text())
+    service["spec"]["budget"] = {
+        "latency": {"percentile": 95, "milliseconds": 5000},
+        "generation": {"firstTokenMilliseconds": 400},
+    }
+    service["spec"]["traffic"] = {
+        "requestsPerSecond": 2,
+        "inputTokens": {"p50": 60, "p99": 300},
+        "outputTokens": {"p50": 40, "p99": 120},
+    }
+    file = tmp_path / "service.yaml"
+    file.write_text(yaml.safe_dump(service))
+    return file, folder
+
+
+def test_a_model_that_generates(generating: tuple[Path, Path], tmp_path: Path) -> None:
+    service, folder = generating
+    out = tmp_path / "plan.json"
+    arguments = ["plan", "-f", str(service), "--profiles", str(folder), "--json", str(out)]
+    arguments += ["--hardware", str(EXAMPLES / "hardwareclass.yaml")]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    for text in ("first token within 400 ms", "At once", "to first token at p95", "per token at p95"):
+        assert text in result.output
+    before = json.loads(out.read_text())["plan"]["predicted"]
+    what_if = "ttft=200ms,tpot=30ms,output=2x,input=0.5x"
+    result = CliRunner().invoke(app, [*arguments, "--what-if", what_if], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    assert "answers of 80 (p50) to 240 (p99) tokens" in result.output
+    assert "inputs of 30 (p50) to 150 (p99) tokens" in result.output
+    after = json.loads(out.read_text())["plan"]["predicted"]
+    assert after["generation"]["first_token"]["sized_at_ms"] <= 200
+    assert after["generation"]["per_token"]["sized_at_ms"] <= 30
+    assert after["p50_ms"] > before["p50_ms"]
+    result = CliRunner().invoke(app, [*arguments, "--what-if", "tpot=2x"], env={"COLUMNS": "160"})
+    assert result.exit_code == 2
+    assert "budget.generation.perTokenMilliseconds" in result.output

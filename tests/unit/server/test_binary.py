@@ -182,11 +182,11 @@ def test_a_message_is_answered_as_it_came() -> None:
         message(b"a", b"b", as_raw=True, id="7", parameters={"x": InferParameter(int64_param=1)})
     )
     assert (request.id, request.parameters.model_extra) == ("7", {"x": 1})
-    in_raw = grpc_messages.write(TENSORS, model_name="m", model_version="1", request=request, raw=True)
+    in_raw = grpc_messages.write(TENSORS, model_name="m", model_version="1", request_id="7", raw=True)
     assert list(in_raw.raw_output_contents) == [tensor.raw() for tensor in TENSORS]
     assert not any(output.HasField("contents") for output in in_raw.outputs)
     assert (in_raw.id, [list(output.shape) for output in in_raw.outputs]) == ("7", [[2], [2]])
-    plain = grpc_messages.write(TENSORS, model_name="m", model_version="1", request=request, raw=False)
+    plain = grpc_messages.write(TENSORS, model_name="m", model_version="1", request_id="7", raw=False)
     assert list(plain.outputs[0].contents.bytes_contents) == [b"x", "é".encode()]
     assert list(plain.outputs[1].contents.fp32_contents) == [0.75, 0.5]
     assert not plain.raw_output_contents

@@ -136,6 +136,15 @@ def test_all_deadlines_are_met_whenever_some_order_meets_them(
     assert run_all(waiting, limits=limits, cost=cost) == 0
 
 
+def test_by_deadlines_a_batch_is_not_filled_past_one_that_would_be_late_then() -> None:
+    """The second by deadline can't join the first's batch; three that have time would make it wait too long."""
+    cost = Cost(fixed_seconds=0.0, token_seconds=1e-3, deviation=0.0)
+    pieces = [(1, 0.5), (66, 0.125), (1, 0.5), (60, 0.15625), (29, 0.5)]
+    waiting = [Waiting(texts=1, tokens=t, arrival=NOW, deadline=NOW + d, turn=0.0, flow=Flow()) for t, d in pieces]
+    assert can_be_met(waiting, cost=cost)
+    assert run_all(waiting, limits=Limits(maximum_batch_size=4, maximum_delay_seconds=0.0), cost=cost) == 0
+
+
 @given(situations())
 def test_waiting_to_the_end_closes_the_batch(situation: tuple[list[Waiting], Limits, Cost]) -> None:
     waiting, limits, cost = situation

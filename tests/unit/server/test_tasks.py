@@ -10,6 +10,7 @@ import pytest
 
 from cycle_server.protocol import docs_page, openai, openapi, tasks, v2
 from cycle_server.protocol.errors import ProtocolError
+from cycle_wire.parts import Task
 
 BAD_CLASSIFY: list[tuple[Any, str]] = [
     ({}, "text"),
@@ -84,7 +85,9 @@ def test_embeddings_are_floats_or_base64_of_them() -> None:
 
 
 def document() -> dict[str, Any]:
-    return openapi.document(model_name="m", model_version="1", server_version="0", grpc_port=9000)
+    return openapi.document(
+        task=Task.TEXT_CLASSIFICATION, model_name="m", model_version="1", server_version="0", grpc_port=9000
+    )
 
 
 def test_every_reference_in_the_document_leads_somewhere() -> None:

@@ -14,6 +14,7 @@ from cycleops.service.balancer import secret_names
 from cycleops.service.deployed import Deployed, read_deployed
 from cycleops.service.desired import desired_children, unwanted_children
 from cycleops.service.evidence import find_evidence
+from cycleops.service.haproxy import GRPC_PORT
 from cycleops.service.planning import Planning
 from cycleops.service.policies import decide
 from cycleops.service.settings import ServiceSettings
@@ -250,3 +251,23 @@ def test_tls_and_keys_are_mounted_where_haproxy_looks_and_a_new_version_rolls_th
     two = children(spec_=guarded, secrets={"front": "1", "keys": "2"})["Deployment", "supersense-balancer"]
     assert two["spec"]["template"]["metadata"] != pod["metadata"]
     assert two["spec"]["template"]["spec"] == pod["spec"]
+
+
+@pytest.mark.parametrize("tls", [None, {"secretRef": {"name": "front"}}])
+def test_grpc_has_its_ports_only_where_it_is_asked_for(tls: Body | None) -> None:
+    plain, asked = children(spec_=spec(tls=tls)), children(spec_=spec(tls=tls, grpc={"port": 9443}))
+    http, *others = asked["Service", "supersense"]["spec"]["ports"]
+    assert plain["Service", "supersense"]["spec"]["ports"] == [http]
+    protocol = "https" if tls else "kubernetes.io/h2c"
+    assert others == [
+        {"name": "grpc", "port": 9443, "targetPort": GRPC_PORT, "protocol": "TCP", "appProtocol": protocol}
+    ]
+    of_sidecar = json.loads(asked["ConfigMap", "supersense-serving"]["data"]["sidecar.json"])["grpcPort"]
+    assert f":{of_sidecar}" in asked["ConfigMap", "supersense-balancer"]["data"]["haproxy.cfg"]
+    assert "h2 " not in plain["ConfigMap", "supersense-balancer"]["data"]["haproxy.cfg"].replace("alpn h2", "")
+    for name, number in (("supersense-balancer", GRPC_PORT), ("supersense-server", of_sidecar)):
+        ports = [
+            [port["containerPort"] for container in of["Deployment", name]["spec"]["template"]["spec"]["containers"]
+             for port in container.get("ports", [])] for of in (plain, asked)
+        ]  # fmt: skip
+        assert set(ports[1]) - set(ports[0]) == {number}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cycleops.api.cycleservice import BalancingAlgorithm
-from cycleops.service.haproxy import ERRORS_IN_A_ROW, Balancer, render
+from cycleops.service.haproxy import ERRORS_IN_A_ROW, GRPC_PORT, Balancer, render
 from cycleops.service.haproxy_door import Door
 from tests.unit.service.conftest import Running, write_configuration
 from tests.unit.service.doors import write_door
@@ -32,11 +32,12 @@ def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
 
 @pytest.mark.parametrize("algorithm", list(BalancingAlgorithm))
 @pytest.mark.parametrize("budget_milliseconds", [0.1, 80, 600_000])
+@pytest.mark.parametrize("grpc_port", [0, GRPC_PORT])
 def test_the_real_haproxy_accepts_it(
-    algorithm: BalancingAlgorithm, budget_milliseconds: float, door: Door, tmp_path: Path
+    algorithm: BalancingAlgorithm, budget_milliseconds: float, grpc_port: int, door: Door, tmp_path: Path
 ) -> None:
     balancer = replace(
-        BALANCER, algorithm=algorithm, budget_milliseconds=math.ceil(budget_milliseconds),
+        BALANCER, algorithm=algorithm, budget_milliseconds=math.ceil(budget_milliseconds), grpc_port=grpc_port,
         target_milliseconds=budget_milliseconds, door=door, config_folder=str(tmp_path),
     )  # fmt: skip
     file = write_configuration(balancer)

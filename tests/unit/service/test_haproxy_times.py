@@ -96,8 +96,11 @@ async def test_errors_and_what_is_no_inference_are_not_counted(running: Running)
 
 async def test_many_at_once_are_all_counted(running: Running) -> None:
     say(running, "miss", elapsed_microseconds=50, terms_microseconds=20)
-    await asyncio.gather(*(running.ask() for _ in range(200)))
-    assert sum((await counts(running))["service", "miss"].values()) == 200
+    answers = await asyncio.gather(*(running.ask() for _ in range(200)))
+    # On a busy machine the balancer itself refuses some, which never saw a pod.
+    served = sum(status == 200 for status, _, _ in answers)
+    assert served > 0
+    assert sum((await counts(running))["service", "miss"].values()) == served
 
 
 def test_a_page_fits_into_a_buffer_whatever_it_counted() -> None:

@@ -1,10 +1,11 @@
 """What reading data says about bad files: the reason, the place, and the spec field to mend."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from cycle_trainer.data import LabelledText, check_labels_known, read_labelled_texts
+from cycle_trainer.data import Chat, LabelledText, check_labels_known, read_labelled_texts, read_texts_and_chats
 from cycle_trainer.failures import BadInputError, uri_of
 from cycle_wire.parts import Fields
 
@@ -82,3 +83,28 @@ def test_a_label_only_in_evaluation_is_named() -> None:
 def test_long_messages_fit_a_report() -> None:
     failure = BadInputError("BadData", "x" * 5000).report()
     assert len(failure.message) == 2000
+
+
+def write_lines(path: Path, *records: object) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def test_a_line_is_a_chat_where_it_has_messages(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "world", "weight": 1}]
+    path = write_lines(tmp_path / "rows.jsonl", {"text": "a text"}, {"messages": messages}, {"text": "more"})
+    first, chat, last = read_texts_and_chats(path, fields=Fields(), spec_field="spec.data.train")
+    assert (first, last) == ("a text", "more")
+    assert isinstance(chat, Chat)
+    assert [message["content"] for message in chat.messages] == ["hello", "world"]
+    assert chat.where.endswith("rows.jsonl, line 2")
+
+
+@pytest.mark.parametrize(
+    "messages", [[], "hello", [{"role": "user"}], [{"role": "user", "content": ""}], [["user", "hello"]]]
+)
+def test_a_chat_that_is_none_names_line_and_field(tmp_path: Path, messages: object) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", {"text": "a text"}, {"talk": messages})
+    with pytest.raises(BadInputError, match="line 2: field 'talk' must be a list of") as caught:
+        list(read_texts_and_chats(path, fields=Fields(messages="talk"), spec_field="spec.data.train"))
+    assert caught.value.field == "spec.data.fields.messages"

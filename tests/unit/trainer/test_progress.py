@@ -7,7 +7,16 @@ from cycle_trainer.progress import Progress, Step
 
 
 def step(number: int, loss: float) -> Step:
-    return Step(number=number, loss=loss, learning_rate=0.5, pre_seconds=0.1 * number, compute_seconds=1.0)
+    return Step(
+        number=number,
+        loss=loss,
+        learning_rate=0.5,
+        pre_seconds=0.1 * number,
+        compute_seconds=1.0,
+        forward_seconds=0.3,
+        backward_seconds=0.5,
+        all_reduce_seconds=0.1 * number,
+    )
 
 
 def test_due_after_five_seconds_and_at_the_end() -> None:
@@ -26,3 +35,18 @@ def test_due_after_five_seconds_and_at_the_end() -> None:
     assert progress.after(step(3, loss=1.0), post_seconds=0.0) is None
     last = progress.after(step(4, loss=0.5), post_seconds=0.0)
     assert last is not None and last.loss == 0.75 and progress.last_loss == 0.5
+
+
+def test_an_attempt_is_counted_from_its_start_whatever_was_reported_before() -> None:
+    now = 0.0
+    plan = StepPlan(rows=10, total_steps=23, global_batch_size=8, micro_batch_size=8, seed=0)
+    progress = Progress(plan=plan, first_step=20, clock=lambda: now)
+    reports = []
+    for number in (21, 22, 23):
+        now += 6
+        reports.append(progress.after(step(number, loss=1.0), post_seconds=0.5))
+    last = reports[-1]
+    assert last is not None and last.first_step == 20
+    assert last.attempt_productive_seconds == pytest.approx(3 * 1.0 + 2.1 + 2.2 + 2.3)
+    assert last.attempt_checkpointing_seconds == pytest.approx(1.5)
+    assert last.forward_seconds == pytest.approx(0.3) and last.all_reduce_seconds == pytest.approx(2.3)

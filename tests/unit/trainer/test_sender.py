@@ -28,6 +28,8 @@ def progress(step: int) -> ProgressReport:
     return ProgressReport(
         step=step, total_steps=9, loss=1.0, learning_rate=0.1, samples_per_second=1.0,
         pre_seconds=0.0, compute_seconds=0.1, post_seconds=0.0,
+        forward_seconds=0.05, backward_seconds=0.05, all_reduce_seconds=0.0, first_step=0,
+        attempt_productive_seconds=0.1 * step, attempt_checkpointing_seconds=0.0,
     )  # fmt: skip
 
 

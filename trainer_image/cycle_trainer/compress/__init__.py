@@ -10,12 +10,11 @@ from pathlib import Path
 import torch
 
 from cycle_server.engine.model import WEIGHTS_FILE
-from cycle_trainer.compress.baselines import bag_of_words, majority
 from cycle_trainer.compress.variants import VariantMaker, existing
 from cycle_trainer.failures import BadInputError, report_failure, uri_of
 from cycle_trainer.files import digest_of, folder_of_digest, remove_leftovers
 from cycle_trainer.plan import StepPlan
-from cycle_trainer.tasks.text_classification import TextClassification
+from cycle_trainer.tasks import task_of
 from cycle_wire.reports import BaselineReport, VariantReport
 from cycle_wire.sender import Sender
 from cycle_wire.training import TrainingConfig
@@ -39,16 +38,9 @@ def _compress(config: TrainingConfig, *, sender: Sender) -> None:
     threads = min(config.world.threads_per_rank * config.world.size, len(os.sched_getaffinity(0)))
     torch.set_num_threads(threads)
     source = trained_model(config)
-    task = TextClassification(config)
-    seen = StepPlan.of(config.training, rows=len(task.training)).seen_rows()
-    rows = [task.training[row] for row in seen]
-    metrics = config.evaluation.metrics
-    sender.post(
-        BaselineReport(
-            majority=majority(rows, task.evaluation, metrics=metrics),
-            bag_of_words=bag_of_words(rows, task.evaluation, metrics=metrics, seed=config.training.seed),
-        )
-    )
+    task = task_of(config)
+    seen = StepPlan.of(config.training, rows=len(task.lengths)).seen_rows()
+    sender.post(BaselineReport(baselines=task.baselines(seen)))
     maker = VariantMaker(config=config, task=task, source=source)
     manifests = []
     remove_leftovers(source / "variants")

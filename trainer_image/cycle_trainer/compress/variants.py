@@ -7,24 +7,18 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
-from cycle_server.engine.model import (
-    LABELS_FILE,
-    WEIGHTS_FILE,
-    EncoderClassifier,
-    layer_shapes,
-    load,
-    write_weights,
-)
+from cycle_server.engine.model import WEIGHTS_FILE, write_weights
 from cycle_trainer.collective import Alone
-from cycle_trainer.compress.pruning import Masks, prunable_linears, prune_structured
+from cycle_trainer.compress.masks import Masks
 from cycle_trainer.compress.quantization import quantize
+from cycle_trainer.families.units import matrix
 from cycle_trainer.files import digest_of, publish, scratch_folder
 from cycle_trainer.loop import steps
 from cycle_trainer.optimizer import make_optimizer
 from cycle_trainer.plan import StepPlan
-from cycle_trainer.tasks.text_classification import TextClassification, copy_companions, freeze_word_embeddings
+from cycle_trainer.tasks.base import Task
 from cycle_wire.parts import Precision, Pruning, Structure, Variant
 from cycle_wire.training import TrainingConfig
 from cycle_wire.variant import LayerShape, VariantManifest
@@ -51,28 +45,28 @@ def existing(folder: Path, *, variant: Variant, model_digest: str) -> VariantMan
 class VariantMaker:
     """Makes the variants of the trained model in ``source``."""
 
-    def __init__(self, *, config: TrainingConfig, task: TextClassification, source: Path) -> None:
+    def __init__(self, *, config: TrainingConfig, task: Task, source: Path) -> None:
         self._config = config
         self._task = task
         self._source = source
         self.model_digest = digest_of(source / WEIGHTS_FILE)
-        self._original = load(source, classes=len(task.labels))
-        self._original_layers = layer_shapes(self._original)
-        self._original_weights = sum(linear.weight.numel() for _, linear in prunable_linears(self._original))
+        original = task.load(source)
+        self._original_layers = task.shapes(original)
+        self._original_weights = sum(linear.weight.numel() for _, linear in task.linears(original))
 
     def make(self, variant: Variant, *, folder: Path) -> VariantManifest:
         """Write the variant's folder, all at once, over whatever was there."""
         began = time.monotonic()
-        model = load(self._source, classes=len(self._task.labels))
+        task = self._task
+        model = task.load(self._source)
         if variant.pruning is not None:
             self._prune(model, variant.pruning)
-        layers = layer_shapes(model)
+        layers = task.shapes(model)
         changed = layers if layers != self._original_layers else []
-        nonzero = sum(int(linear.weight.count_nonzero()) for _, linear in prunable_linears(model))
+        nonzero = sum(int(linear.weight.count_nonzero()) for _, linear in task.linears(model))
         with scratch_folder(folder.parent) as scratch:
-            quantized = write_variant(model, variant=variant, path=scratch / WEIGHTS_FILE)
-            copy_companions(self._source, scratch)
-            shutil.copyfile(self._source / LABELS_FILE, scratch / LABELS_FILE)
+            quantized = write_variant(task, model, variant=variant, path=scratch / WEIGHTS_FILE)
+            task.write_companions(model, scratch)
             manifest = self._manifest(
                 variant,
                 weights=scratch / WEIGHTS_FILE,
@@ -119,29 +113,29 @@ class VariantMaker:
             maximum_sequence_length=self._config.training.maximum_sequence_length,
         )
 
-    def _prune(self, model: EncoderClassifier, pruning: Pruning) -> None:
+    def _prune(self, model: nn.Module, pruning: Pruning) -> None:
         sparsity = float(pruning.sparsity)
         masks: Masks | None = None
         if pruning.structure is Structure.STRUCTURED:
-            prune_structured(model, sparsity=sparsity)
+            self._task.prune(model, sparsity=sparsity)
         else:
-            masks = Masks(model, sparsity=sparsity)
+            masks = Masks(self._task.linears(model), sparsity=sparsity)
         if pruning.recovery_steps:
             self._recover(model, recovery_steps=pruning.recovery_steps, masks=masks)
         model.eval()
 
-    def _recover(self, model: EncoderClassifier, *, recovery_steps: int, masks: Masks | None) -> None:
+    def _recover(self, model: nn.Module, *, recovery_steps: int, masks: Masks | None) -> None:
         """Fine-tune what is left, in this process, in an order of its own. The head is no longer new."""
         training = self._config.training.model_copy(
             update={"maximum_steps": recovery_steps, "epochs": None, "seed": self._config.training.seed + 1}
         )
         torch.manual_seed(training.seed)
-        freeze_word_embeddings(model)
+        self._task.freeze(model)
         for step in steps(
             model=model,
             task=self._task,
             optimizer=make_optimizer(model, head=(), training=training),
-            plan=StepPlan.of(training, rows=len(self._task.training)),
+            plan=StepPlan.of(training, rows=len(self._task.lengths)),
             training=training,
             collective=Alone(),
         ):
@@ -151,15 +145,16 @@ class VariantMaker:
                 logger.info("recovery step %d of %d: loss %.4f", step.number, recovery_steps, step.loss)
 
 
-def write_variant(model: EncoderClassifier, *, variant: Variant, path: Path) -> list[str]:
+def write_variant(task: Task, model: nn.Module, *, variant: Variant, path: Path) -> list[str]:
     """Write the weights in the variant's types; the names of the layers that are now integers."""
     dtype = torch.bfloat16 if variant.precision is Precision.BFLOAT16 else torch.float32
-    weights: dict[str, Tensor] = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    weights: dict[str, Tensor] = {name: tensor.to(dtype) for name, tensor in task.weights(model).items()}
     quantized: list[str] = []
     if variant.quantization is not None:
-        for name, linear in prunable_linears(model):
-            weights |= quantize(linear.weight, quantization=variant.quantization).named(name)
-            weights[f"{name}.bias"] = linear.bias.detach().float()
+        for name, linear in task.linears(model):
+            weights |= quantize(matrix(linear), quantization=variant.quantization).named(name)
+            if linear.bias is not None:
+                weights[f"{name}.bias"] = linear.bias.detach().float()
             quantized.append(name)
     write_weights(weights, path)
     return quantized

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from cycle_trainer.tasks.base import Task
+from cycle_trainer.tasks.language_modeling import LanguageModeling
 from cycle_trainer.tasks.text_classification import TextClassification
 from cycle_wire.parts import Task as TaskName
 from cycle_wire.training import TrainingConfig
 
 TASKS: dict[TaskName, Callable[[TrainingConfig], Task]] = {
     TaskName.TEXT_CLASSIFICATION: TextClassification,
+    TaskName.LANGUAGE_MODELING: LanguageModeling,
 }
 
 

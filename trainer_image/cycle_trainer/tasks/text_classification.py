@@ -2,8 +2,7 @@
 
 import json
 import logging
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,9 +15,11 @@ from cycle_server.engine.model import (
     WEIGHTS_FILE,
     EncoderClassifier,
     UnsupportedModelError,
+    layer_shapes,
+    load,
     load_pretrained,
-    write_weights,
 )
+from cycle_trainer.baselines.labels import label_baselines
 from cycle_trainer.data import (
     EVALUATION_FIELD,
     TRAIN_FIELD,
@@ -27,15 +28,17 @@ from cycle_trainer.data import (
     read_labelled_texts,
 )
 from cycle_trainer.failures import BadInputError, uri_of
+from cycle_trainer.families import encoder
+from cycle_trainer.families.units import Linear
 from cycle_trainer.tasks.base import Batch
+from cycle_trainer.tasks.files import MODEL_FIELD, TOKENIZER_FILE, check_model_folder, copy_companions
+from cycle_wire.metrics import evaluation_of
+from cycle_wire.reports import Baseline
 from cycle_wire.training import TrainingConfig
+from cycle_wire.variant import LayerShape
 
 logger = logging.getLogger(__name__)
 
-MODEL_FIELD = "spec.model.uri"
-TOKENIZER_FILE = "tokenizer.json"
-# What a served model's folder takes over from the pretrained one.
-COPIED_FILES = ("config.json", TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.json")
 PAD_MULTIPLE = 2
 # The head starts as a nearest-class-mean classifier on this many rows, its logits at most about this large.
 PREPARATION_ROWS = 1024
@@ -46,10 +49,14 @@ PREPARATION_SCALE = 12.0
 class TextClassification:
     """See :class:`cycle_trainer.tasks.base.Task`."""
 
+    starts_from_random_weights = False
+
     def __init__(self, config: TrainingConfig) -> None:
         self._folder = Path(config.model_path)
         self._maximum_tokens = config.training.maximum_sequence_length
-        check_model_folder(self._folder)
+        self._metrics = evaluation_of(config.task, config.evaluation).metrics
+        self._seed = config.training.seed
+        check_model_folder(self._folder, needed=("config.json", WEIGHTS_FILE, TOKENIZER_FILE))
         self.training = read_labelled_texts(Path(config.train_path), fields=config.fields, spec_field=TRAIN_FIELD)
         self.labels = sorted({row.label for row in self.training})
         if len(self.labels) < 2:
@@ -79,7 +86,7 @@ class TextClassification:
         if self._maximum_tokens > longest:
             message = f"maximumSequenceLength {self._maximum_tokens}: the model takes at most {longest} tokens"
             raise BadInputError("BadSequenceLength", message, field="spec.training.maximumSequenceLength")
-        freeze_word_embeddings(model)
+        self.freeze(model)
         return model
 
     def prepare(self, model: nn.Module, rows: Sequence[int]) -> None:
@@ -129,37 +136,41 @@ class TextClassification:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         return nn.functional.cross_entropy(model(**batch.inputs).float(), batch.targets)
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        write_weights(model.state_dict(), folder / WEIGHTS_FILE)
-        (folder / LABELS_FILE).write_text(
-            json.dumps(self.labels, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
-        )
+    def load(self, folder: Path) -> EncoderClassifier:
+        return load(folder, classes=len(self.labels))
+
+    def weights(self, model: nn.Module) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = model.state_dict()
+        return weights
+
+    def write_companions(self, model: nn.Module, folder: Path) -> None:  # noqa: ARG002
         copy_companions(self._folder, folder)
+        labels = json.dumps(self.labels, ensure_ascii=False, indent=0)
+        (folder / LABELS_FILE).write_text(labels + "\n", encoding="utf-8")
 
+    def baselines(self, rows: Sequence[int]) -> list[Baseline]:
+        seen = [self.training[row] for row in rows]
+        return label_baselines(seen, self.evaluation, metrics=self._metrics, seed=self._seed)
 
-def freeze_word_embeddings(model: EncoderClassifier) -> None:
-    """Leave the pretrained word embeddings as they are: half of all weights, of which a step sees a few rows only.
+    def linears(self, model: nn.Module) -> Iterator[tuple[str, Linear]]:
+        assert isinstance(model, EncoderClassifier)
+        return encoder.linears(model)
 
-    Their gradients would be half of what ranks exchange, and those of rare words would hardly change them.
-    """
-    model.encoder.embeddings.word_embeddings.weight.requires_grad_(False)
+    def prune(self, model: nn.Module, *, sparsity: float) -> None:
+        assert isinstance(model, EncoderClassifier)
+        encoder.prune(model, sparsity=sparsity)
 
+    def shapes(self, model: nn.Module) -> list[LayerShape]:
+        assert isinstance(model, EncoderClassifier)
+        return layer_shapes(model)
 
-def copy_companions(source: Path, target: Path) -> None:
-    """Configuration and tokenizer, which training doesn't change."""
-    for name in COPIED_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
+    def freeze(self, model: nn.Module) -> None:
+        """Leave the pretrained word embeddings as they are: half of all weights, of which a step sees a few rows only.
 
-
-def check_model_folder(folder: Path) -> None:
-    """Raises BadInputError ModelNotFound unless the folder has what a model needs."""
-    if not folder.is_dir():
-        message = f"there is no folder {uri_of(folder)}; put the model there or mend spec.model.uri"
-        raise BadInputError("ModelNotFound", message, field=MODEL_FIELD)
-    missing = [name for name in ("config.json", WEIGHTS_FILE, TOKENIZER_FILE) if not (folder / name).is_file()]
-    if missing:
-        raise BadInputError("ModelNotFound", f"{uri_of(folder)} lacks {', '.join(missing)}", field=MODEL_FIELD)
+        Their gradients would be half of what ranks exchange, and those of rare words would hardly change them.
+        """
+        assert isinstance(model, EncoderClassifier)
+        model.encoder.embeddings.word_embeddings.weight.requires_grad_(False)
 
 
 def read_tokenizer(folder: Path, *, maximum_tokens: int) -> Tokenizer:

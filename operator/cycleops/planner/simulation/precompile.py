@@ -5,6 +5,8 @@ The image does so when it is built; as a user who can't write there it then prov
 
 import numpy as np
 
+from cycleops.planner.generation import kernel
+from cycleops.planner.generation.rules import Admission, Sequences, Steps
 from cycleops.planner.simulation import fleet, shared
 from cycleops.planner.simulation.queues import first_come_first_served
 from cycleops.planner.simulation.rules import Handling, Requests, Rules, table_of
@@ -33,6 +35,20 @@ def main() -> None:
         requests=requests, handling=Handling(*(np.full(4, 0.1) for _ in range(4))), table=table, rules=rules,
         replicas=2, dispatchers=1, load_percent=0, pods_per_core=2,
     )  # fmt: skip
+    sequences = Sequences(
+        arrival=arrival,
+        ready=arrival + 0.1,
+        after=np.zeros(4),
+        queued=np.ones(4, dtype=bool),
+        prompt=whole + 1,
+        output=whole + 2,
+        prefill=np.ones(4),
+        dispatcher=whole,
+        spread=np.full(4, 0.5),
+    )
+    steps = Steps(seconds=np.ones((3, 2)), width=1.0, luck=np.ones(1), shared=0.0)
+    state = kernel.new_state(sequences, replicas=2, dispatchers=1, most_sequences=2)
+    kernel.run_together(state, sequences, steps, Admission(2, 256), fleet.ring_of(2), kernel.LEAST_CONNECTIONS, 0)
 
 
 if __name__ == "__main__":

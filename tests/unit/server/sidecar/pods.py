@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from cycle_server.drain import Drain
+from cycle_server.protocol import v2
 from cycle_server.sidecar.app import Sidecar
 from cycle_wire.serving import SidecarConfig
 
@@ -27,6 +28,7 @@ class Upstream:
     headers: list[dict[str, str]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     cancelled: int = 0
+    is_ready: bool = True
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def infer(self, request: web.Request) -> web.Response:
@@ -44,11 +46,21 @@ class Upstream:
             raise
         if self.statuses:
             return web.json_response({"error": "shed"}, status=self.statuses.pop(0), headers={"Retry-After": "3"})
-        answer = {"model_name": "m", "outputs": [{"data": [str(number)]}]}
+        output = {"name": "label", "datatype": "BYTES", "shape": [1], "data": [str(number)]}
+        answer = {"model_name": "m", "model_version": "1", "outputs": [output]}
         return web.json_response(answer, headers={"Server-Timing": "queue;dur=1.000, compute;dur=5.000"})
 
     async def ready(self, _request: web.Request) -> web.Response:
-        return web.json_response({"ready": True})
+        return web.json_response({"ready": self.is_ready}, status=200 if self.is_ready else 503)
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        name = request.match_info["model"]
+        if name != "m":
+            return web.json_response({"error": f"unknown model {name!r}"}, status=404)
+        return web.json_response(v2.model_metadata(model_name=name, model_version="1", classes=3))
+
+    async def server(self, _request: web.Request) -> web.Response:
+        return web.json_response(v2.server_metadata(version="7"))
 
 
 @dataclass
@@ -76,7 +88,10 @@ async def make_pod(**settings: Any) -> AsyncIterator[Pod]:
     upstream.go.set()
     app = web.Application(client_max_size=2**20)
     app.router.add_post(URL, upstream.infer)
-    app.router.add_get("/v2/health/ready", upstream.ready)
+    for path in ("/v2/health/ready", "/v2/health/live", "/v2/models/m/ready"):
+        app.router.add_get(path, upstream.ready)
+    app.router.add_get("/v2/models/{model}", upstream.metadata)
+    app.router.add_get("/v2", upstream.server)
     server = TestServer(app, skip_url_asserts=True)
     await server.start_server()
     config = SidecarConfig(upstream=str(server.make_url("")), model_digest=DIGEST, variant="v", **settings)

@@ -32,6 +32,10 @@ def test_order_of_fields_spaces_escapes_and_written_defaults_do_not_matter() -> 
     assert key_of(reordered) == plain
     written = request("é b", outputs=[{"name": "label"}, {"name": "probability"}], parameters={})
     assert key_of(written) == plain
+    in_json = {"parameters": {"binary_data": False}}  # as tritonclient says it
+    outputs = [{"name": "label", **in_json}, {"name": "probability", **in_json}]
+    assert key_of(request("é b", outputs=outputs, parameters={"binary_data_output": False})) == plain
+    assert key_of(request("é b", outputs=outputs, parameters={"binary_data_output": True})) == plain
 
 
 def test_the_id_does_not_matter() -> None:

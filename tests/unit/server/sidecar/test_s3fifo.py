@@ -3,9 +3,10 @@
 import random
 from collections import OrderedDict
 
-from cachetools import Cache, LRUCache
+from cachetools import LRUCache
 
 from cycle_server.sidecar.s3fifo import S3FIFOCache
+from tests.unit.server.sidecar.traces import hits
 
 
 def filled(keys: str, *, maxsize: int = 10) -> S3FIFOCache[str, int]:
@@ -86,17 +87,6 @@ def test_sizes_are_kept_whatever_happens() -> None:
         assert cache._ghosts_size == sum(cache._ghosts.values()) <= 900
         assert set(cache) == set(cache._small) | set(cache._main) == set(cache._uses)
         assert not set(cache._small) & set(cache._main)
-
-
-def hits(cache: Cache[int, int], trace: list[int]) -> int:
-    found = 0
-    for key in trace:
-        if key in cache:
-            found += 1
-            cache[key]
-        else:
-            cache[key] = 1
-    return found
 
 
 def test_it_is_what_the_paper_says_on_a_trace() -> None:

@@ -151,6 +151,21 @@ async def test_a_redis_that_is_killed_under_load_costs_no_request(redis: RedisSe
     assert set(outcomes) <= {"hit", "miss", "coalesced"}
 
 
+async def test_a_connection_that_is_closed_under_a_command_is_a_bypass(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop then says RuntimeError, which redis-py lets through (seen when Redis was killed in the fuzz)."""
+
+    async def closed(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    async with a_pod(shared(redis)) as pod:
+        monkeypatch.setattr(Redis, "get", closed)
+        monkeypatch.setattr(Redis, "set", closed)
+        assert [await pod.ask(str(number)) for number in range(3)] == [("miss", str(n)) for n in (1, 2, 3)]
+        assert await metric(pod, 'cycle_shared_cache_lookups_total{result="error"}') >= 1
+
+
 async def test_a_redis_that_hangs_is_left_alone_after_a_few_bounded_waits(redis: RedisServer) -> None:
     async with a_pod(shared(redis)) as pod:
         await pod.ask("warm")

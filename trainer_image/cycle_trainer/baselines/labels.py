@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from cycle_trainer.data import LabelledText
 from cycle_trainer.failures import BadInputError
 from cycle_wire.profile import MetricValue
+from cycle_wire.reports import Baseline
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,24 @@ def _accuracy(truth: Sequence[str], answers: Sequence[str]) -> float:
 def _f1_macro(truth: Sequence[str], answers: Sequence[str]) -> float:
     """Mean over the labels that occur in either; a label that is never right counts 0."""
     return float(f1_score(truth, answers, average="macro", zero_division=0))
+
+
+def label_baselines(
+    rows: Sequence[LabelledText], evaluation: Sequence[LabelledText], *, metrics: Sequence[str], seed: int
+) -> list[Baseline]:
+    """Raises BadInputError for a metric that classification doesn't have."""
+    return [
+        Baseline(
+            name="majority",
+            description="Always the most frequent class.",
+            metrics=majority(rows, evaluation, metrics=metrics),
+        ),
+        Baseline(
+            name="bagOfWords",
+            description="Logistic regression on word counts.",
+            metrics=bag_of_words(rows, evaluation, metrics=metrics, seed=seed),
+        ),
+    ]
 
 
 METRICS: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {"accuracy": _accuracy, "f1Macro": _f1_macro}

@@ -1,0 +1,22 @@
+"""Fills the volumes that the examples name: see prepare.py (classification) and dictionary.py (language modelling)."""
+
+import argparse
+from pathlib import Path
+
+from examples.demo_data.dictionary import write_dictionary
+from examples.demo_data.prepare import WORDNET, write_supersenses
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=Path, required=True, help="folder of the models volume")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data volume")
+    parser.add_argument("--wordnet", type=Path, default=WORDNET, help="WordNet's database files")
+    parser.add_argument("--faults", action="store_true", help="also write DATA/faults/")
+    arguments = parser.parse_args()
+    write_supersenses(models=arguments.models, data=arguments.data, wordnet=arguments.wordnet, faults=arguments.faults)
+    write_dictionary(models=arguments.models, data=arguments.data, wordnet=arguments.wordnet)
+
+
+if __name__ == "__main__":
+    main()

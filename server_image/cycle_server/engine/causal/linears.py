@@ -1,0 +1,68 @@
+"""Puts the engine's kernels into a model of transformers: each linear layer's weights are packed once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from cycle_server.engine.quantized import FloatLinear, Int8Weights, Linear, float_linear, int8_linear
+from cycle_server.errors import BadVariantError
+
+
+class Packed(nn.Module):  # type: ignore[misc]  # torch is untyped here
+    """x (..., in) -> (..., out)."""
+
+    def __init__(self, linear: Linear, *, outputs: int) -> None:
+        super().__init__()
+        self._linear = linear
+        self._outputs = outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._linear(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], self._outputs)
+
+
+def put_quantized(model: Any, name: str, weights: Mapping[str, Tensor], *, dtype: torch.dtype, integers: bool) -> None:
+    """Replaces the layer ``name``. ``integers``: activations are integers too. KeyError: a tensor is missing.
+
+    Raises BadVariantError.
+    """
+    outputs, inputs, has_bias = _shape(model, name)
+    stored = weights[f"{name}.weight"]
+    if stored.dtype is not torch.int8 or tuple(stored.shape) != (outputs, inputs):
+        raise BadVariantError(
+            f"{name}.weight is {stored.dtype} {tuple(stored.shape)}, the manifest says it is quantized: "
+            f"int8 {(outputs, inputs)}"
+        )
+    packed = Int8Weights.of(
+        integers=stored,
+        scale=weights[f"{name}.weight_scale"],
+        zero_point=weights.get(f"{name}.weight_zero_point"),
+        bias=weights[f"{name}.bias"] if has_bias else torch.zeros(outputs),
+    )
+    linear = int8_linear(packed) if integers else float_linear(packed.dequantize(dtype))
+    model.set_submodule(name, Packed(linear, outputs=outputs))
+
+
+def pack_floats(model: Any) -> None:
+    """All linear layers that are left; a weight that another module has too (a tied embedding) is copied."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear | Conv1D):
+            weight = module.weight.data.t() if isinstance(module, Conv1D) else module.weight.data
+            bias = torch.zeros(weight.shape[0], dtype=weight.dtype) if module.bias is None else module.bias.data
+            linear = float_linear(FloatLinear(weight.contiguous(), bias))
+            model.set_submodule(name, Packed(linear, outputs=weight.shape[0]))
+
+
+def _shape(model: Any, name: str) -> tuple[int, int, bool]:
+    """Outputs, inputs, and whether it has a bias."""
+    try:
+        module = model.get_submodule(name)
+    except AttributeError as error:
+        raise BadVariantError(f"manifest.json: quantizedLayers has {name!r}, which the model hasn't") from error
+    if isinstance(module, Conv1D):
+        return module.weight.shape[1], module.weight.shape[0], True
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features, module.bias is not None
+    raise BadVariantError(f"manifest.json: quantizedLayers has {name!r}, which is no linear layer")

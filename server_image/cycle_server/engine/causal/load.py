@@ -1,0 +1,120 @@
+"""Reads the folder of a causal language model's variant (cycle_wire.variant). Unpickles nothing, runs no code of it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerFast
+
+from cycle_server.engine.causal.linears import pack_floats, put_quantized
+from cycle_server.engine.causal.paged import ATTENTION, register
+from cycle_server.engine.load import DTYPES
+from cycle_server.engine.stages import read_manifest
+from cycle_server.errors import BadVariantError
+from cycle_wire.parts import Activations
+from cycle_wire.variant import VariantManifest
+
+# Those that were tested. Each attends to everything before a token, through transformers' AttentionInterface.
+SUPPORTED_FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+
+
+@dataclass(frozen=True)
+class LoadedCausal:
+    """``end_tokens``: what ends an answer. ``maximum_tokens``: of prompt and answer together."""
+
+    model: Any
+    dtype: torch.dtype
+    tokenizer: PreTrainedTokenizerFast
+    manifest: VariantManifest
+    end_tokens: frozenset[int]
+    maximum_tokens: int
+
+
+def load_causal(folder: Path, *, verify: bool = True) -> LoadedCausal:
+    """``verify`` compares the weights file with the manifest's digest. Raises BadVariantError."""
+    try:
+        manifest = read_manifest(folder)
+        if verify:
+            _verify(folder / "model.safetensors", manifest)
+        config = _config(folder)
+        dtype = DTYPES[manifest.variant.precision]
+        model = _model(config, manifest, load_file(folder / "model.safetensors"), dtype)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        end_tokens = _end_tokens(folder, config)
+    except KeyError as error:
+        raise BadVariantError(f"{folder}: lacks {error}") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise BadVariantError(f"{folder}: {error}") from error
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    return LoadedCausal(
+        model=model,
+        dtype=dtype,
+        tokenizer=tokenizer,
+        manifest=manifest,
+        end_tokens=end_tokens,
+        maximum_tokens=min(manifest.maximum_sequence_length, config.max_position_embeddings),
+    )
+
+
+def _verify(path: Path, manifest: VariantManifest) -> None:
+    with path.open("rb") as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if digest != manifest.weights_digest:
+        raise BadVariantError(f"{path} has digest {digest}, its manifest says {manifest.weights_digest}")
+
+
+def _config(folder: Path) -> PretrainedConfig:
+    config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if config.model_type not in SUPPORTED_FAMILIES:
+        known = ", ".join(SUPPORTED_FAMILIES)
+        raise BadVariantError(f"config.json: model_type {config.model_type!r} is none of {known}")
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"} or (config.model_type == "mistral" and config.sliding_window is not None):
+        raise BadVariantError("config.json: layers with sliding attention can't be served")
+    return config
+
+
+def _model(config: PretrainedConfig, manifest: VariantManifest, weights: dict[str, Tensor], dtype: torch.dtype) -> Any:
+    register()
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=dtype, attn_implementation=ATTENTION, trust_remote_code=False
+    )
+    quantization = manifest.variant.quantization
+    integers = quantization is not None and quantization.activations is Activations.DYNAMIC
+    for name in manifest.quantized_layers:
+        put_quantized(model, name, weights, dtype=dtype, integers=integers)
+        for part in ("weight", "weight_scale", "weight_zero_point", "bias"):
+            weights.pop(f"{name}.{part}", None)
+    _fill(model, weights)
+    model.eval()
+    pack_floats(model)
+    return model
+
+
+def _fill(model: Any, weights: Mapping[str, Tensor]) -> None:
+    """Every weight of the model, but a tied output layer's. Raises BadVariantError."""
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if unexpected:
+        raise BadVariantError(f"model.safetensors has {len(unexpected)} tensors too many, first {unexpected[0]}")
+    model.tie_weights()
+    table = model.get_input_embeddings().weight
+    tied = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter is table}
+    if lacking := [name for name in missing if name not in tied or len(tied) == 1]:
+        raise BadVariantError(f"model.safetensors lacks {len(lacking)} tensors, first {lacking[0]}")
+
+
+def _end_tokens(folder: Path, config: PretrainedConfig) -> frozenset[int]:
+    path = folder / "generation_config.json"
+    said = GenerationConfig.from_pretrained(str(folder), local_files_only=True) if path.is_file() else config
+    ends = getattr(said, "eos_token_id", None)
+    if ends is None:  # transformers moves generation's settings out of config.json, older files have them there
+        ends = json.loads((folder / "config.json").read_bytes()).get("eos_token_id")
+    return frozenset([ends] if isinstance(ends, int) else ends or [])
