@@ -6,6 +6,7 @@
     python -m bench.planner --validate --only NAME... a part of it; what was measured before is kept
     python -m bench.planner --report                  the table and the targets of all that was measured so far
     python -m bench.planner --policies                scaling policies in a closed loop (bench.planner.policies)
+    python -m bench.planner --rules                   plans beside those of simpler rules (bench.planner.rules)
 
 --validate needs two cores, the server image and, on the path, server_image/ (`make bench-planner` sets it). Profiles
 are measured right before; --profiles-within MINUTES uses those of a call before. Predictions are written to
@@ -21,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.planner import policies
+from bench.planner import policies, rules
 from bench.planner.speed import Speed, measure
 from bench.planner.validate.run import Options, report, validate
 
@@ -40,7 +41,7 @@ def main() -> None:
     )
     if unknown := set(options.only) - {scenario.name for scenario in asked.scenarios}:
         parser.error(f"--only: no scenario {', '.join(sorted(unknown))}")
-    every = not (options.speed or options.validate or options.report or options.policies)
+    every = not (options.speed or options.validate or options.report or options.policies or options.rules)
     file: Path = options.out / "planner.json"
     if every or options.speed:
         speed = measure()
@@ -56,6 +57,10 @@ def main() -> None:
         rows = policies.run(plots=options.out)
         policies.show(rows, CONSOLE)
         policies.write(rows, file)
+    if every or options.rules:
+        results = rules.compare()
+        rules.show(results)
+        _update(file, {"rules": rules.to_dict(results)})
     print(f"wrote {file}")
 
 
@@ -65,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--policies", action="store_true")
+    parser.add_argument("--rules", action="store_true")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="scenarios of --validate; all by default")
     parser.add_argument(
         "--profiles-within", type=float, default=10.0, metavar="MINUTES", help="older profiles are measured anew"

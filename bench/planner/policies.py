@@ -56,20 +56,21 @@ def run(
     *,
     traces: Sequence[str] = (),
     hindsight: bool = False,
+    draws_of_each: int | None = None,
     plots: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Rows ``{trace, policy, setting, attainment, worst, replicaHours}``: over all draws, ``worst`` of one; mean hours.
 
     ``traces``: names of the functions in :mod:`bench.planner.traces`; all when empty. A trace whose data package is
-    not installed is left out, and said so.
+    not installed is left out, and said so. ``draws_of_each``: instead of DRAWS and DRAWS_OF_LONG.
     """
     rows: list[dict[str, Any]] = []
     for shape in SHAPES:
         if traces and shape.__name__ not in traces:
             continue
         try:
-            draws = DRAWS_OF_LONG if shape.__name__ in LONG else DRAWS
+            draws = draws_of_each or (DRAWS_OF_LONG if shape.__name__ in LONG else DRAWS)
             held_out = [_played(shape, FIRST_HELD_OUT_SEED + i) for i in range(draws)]
             tuning = held_out if hindsight else [_played(shape, FIRST_TUNING_SEED + i) for i in range(draws)]
         except ModuleNotFoundError as missing:
@@ -201,12 +202,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", default="", help="comma-separated; all by default")
     parser.add_argument("--hindsight", action="store_true", help="tune the peers on the very draws that are reported")
+    parser.add_argument("--draws", type=int, help=f"of each trace; {DRAWS} by default, {DRAWS_OF_LONG} of long ones")
     parser.add_argument("--out", type=Path, default=Path("out/bench"), help="folder of planner.json and the plots")
     asked = parser.parse_args()
     names = [name for name in asked.traces.split(",") if name]
     if unknown := set(names) - {shape.__name__ for shape in SHAPES}:
         parser.error(f"--traces: no trace {', '.join(sorted(unknown))}")
-    rows = run(traces=names, hindsight=asked.hindsight, plots=asked.out)
+    rows = run(traces=names, hindsight=asked.hindsight, draws_of_each=asked.draws, plots=asked.out)
     show(rows, Console(width=140))
     if not asked.hindsight:
         write(rows, asked.out / "planner.json")

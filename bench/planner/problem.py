@@ -39,7 +39,7 @@ def question(*, variants: int = 20) -> Question:
         seconds = 0.030 * size * numbers.uniform(0.85, 1.2)
         accuracy = 0.75 - 0.06 * (1 - size) + numbers.normal(0, 0.004)
         for name, speed, cost in HARDWARE:
-            profile = _profile(f"v{index}", name, seconds / speed, accuracy, int(22e6 * size), numbers)
+            profile = synthetic_profile(f"v{index}", name, seconds / speed, accuracy, int(22e6 * size), numbers)
             candidates.append(Candidate(profile=profile, hardware=HardwareOption(name=name, cost_per_hour=cost)))
     return Question(
         workload=Workload(rate_per_second=400, input_tokens_p50=48, input_tokens_p99=200, burstiness_cv2=2.0),
@@ -53,7 +53,7 @@ def question(*, variants: int = 20) -> Question:
     )
 
 
-def _profile(
+def synthetic_profile(
     variant: str, hardware: str, seconds: float, accuracy: float, parameters: int, numbers: np.random.Generator
 ) -> Profile:
     """``seconds``: of one input of 64 tokens."""

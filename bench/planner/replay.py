@@ -164,7 +164,8 @@ def _advance(requests, first, last, until, server, slowness, slots, state, tally
     for request in range(first, last):
         now = requests.arrival[request]
         for slot in range(slots):
-            _work(slot, now, requests, server, slowness, state, tally)
+            if state.in_batch[slot] > 0 and state.free[slot] <= now:  # who computes nothing has nothing waiting
+                _work(slot, now, requests, server, slowness, state, tally)
         slot = _chosen(requests.dispatcher[request], now, slots, state)
         if slot < 0 or state.waiting[slot] >= server.queue_limit:
             tally.counts[_SHED] += 1

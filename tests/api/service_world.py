@@ -2,6 +2,8 @@
 
 import datetime as dt
 import json
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,3 +144,17 @@ class ServiceWorld:
     def set_pod(self, pod: Body, **status: Any) -> None:
         path = self.path("api/v1", "pods", pod["metadata"]["name"]) + "/status"
         self.client.patch(path, headers=_MERGE, content=json.dumps({"status": status})).raise_for_status()
+
+
+def started_world(client: httpx.Client, operator: OperatorProcess) -> Iterator[ServiceWorld]:
+    """A namespace with the model's claim, watched by the running operator; for a fixture."""
+    if not operator.running:
+        operator.start()
+    namespace = f"service-{uuid.uuid4().hex[:8]}"
+    client.post("/api/v1/namespaces", json={"metadata": {"name": namespace}}).raise_for_status()
+    made = ServiceWorld(client=client, operator=operator, namespace=namespace)
+    made.hardware()
+    made.claim("models")
+    yield made
+    client.delete(made.path("apis/cycleops.dev/v1alpha1", "cycleservices"))
+    client.delete(f"/api/v1/namespaces/{namespace}")

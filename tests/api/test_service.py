@@ -2,7 +2,6 @@
 
 import json
 import time
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
 from cycleops.service.haproxy import POD_PORT
 from tests.api.operator_process import OperatorProcess, wait_until
-from tests.api.service_world import PLURALS, ServiceWorld
+from tests.api.service_world import PLURALS, ServiceWorld, started_world
 from tests.api.test_operator_loop import settled, writes
 
 CHILDREN = {
@@ -30,16 +29,7 @@ _MERGE = {"Content-Type": "application/merge-patch+json"}
 
 @pytest.fixture
 def world(admin: httpx.Client, operator: OperatorProcess) -> Iterator[ServiceWorld]:
-    if not operator.running:
-        operator.start()
-    namespace = f"service-{uuid.uuid4().hex[:8]}"
-    admin.post("/api/v1/namespaces", json={"metadata": {"name": namespace}}).raise_for_status()
-    made = ServiceWorld(client=admin, operator=operator, namespace=namespace)
-    made.hardware()
-    made.claim("models")
-    yield made
-    admin.delete(made.path("apis/cycleops.dev/v1alpha1", "cycleservices"))
-    admin.delete(f"/api/v1/namespaces/{namespace}")
+    yield from started_world(admin, operator)
 
 
 class PodMetrics:

@@ -30,11 +30,11 @@ def taught(workspace: Kubectl) -> Object:
     job = example("generation/cyclejob")
     variants = [variant for variant in job["spec"]["variants"] if variant["name"] in ("fp32", "int8")]
     small = {
-        "training": {"maximumSteps": 60, "globalBatchSize": 32},
+        "training": {"maximumSteps": 120},
         "evaluation": {"maximumRows": 200},
         "variants": variants,
         "profile": {"batchSizes": [1, 2], "sequenceLengths": [16]},
-        "runPolicy": {"checkpoint": {"everySteps": 20}},
+        "runPolicy": {"checkpoint": {"everySteps": 60}},
     }
     workspace.apply(merge(job, {"spec": small}))
     for seen in workspace.poll("cyclejob", NAME, timeout_seconds=600):
@@ -72,7 +72,7 @@ def test_job_says_that_it_began_with_nothing_and_learned_something(taught: Objec
     baselines = {entry["name"]: numbers(entry) for entry in status["baselines"]}
     variants = {entry["name"]: numbers(entry) for entry in status["variants"]}
     assert set(variants) == {"fp32", "int8"}
-    # 60 steps are few: less than counting single tokens takes, no more is claimed here.
+    # The bigrams need more steps than a test has time for.
     assert variants["fp32"]["perplexity"] < baselines["unigram"]["perplexity"]
     assert variants["int8"]["perplexity"] == pytest.approx(variants["fp32"]["perplexity"], rel=0.05)
     assert 0 < variants["fp32"]["tokenAccuracy"] < 1

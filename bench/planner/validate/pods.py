@@ -22,7 +22,7 @@ from cycle_wire.serving import ServerConfig, SidecarConfig
 from cycleops.api.cycleservice import BalancingAlgorithm
 
 MODEL_NAME = "m"
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 NEVER_SHED_MILLISECONDS = 60_000
 BALANCER_CONNECTIONS = 256  # a container's usual limit is 1,024 open files
 CACHE_BYTES = 256 << 20  # nothing that a scenario asks for goes
@@ -103,7 +103,7 @@ def service(
             admin_port=free_port(), budget_milliseconds=NEVER_SHED_MILLISECONDS,
             maximum_connections=BALANCER_CONNECTIONS,
         )  # fmt: skip
-        groups.add(stack.enter_context(_running(["haproxy", "-db", "-f", str(file)], core=cores.outside)))
+        groups.add(stack.enter_context(_running(["haproxy", "-q", "-db", "-f", str(file)], core=cores.outside)))
         yield Service(url=_url(http_port), pod_urls=[_url(port) for port in ports], groups=groups)
 
 

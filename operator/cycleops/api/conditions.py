@@ -62,6 +62,7 @@ class ServiceCondition(StrEnum):
     PLAN_CURRENT = "PlanCurrent"
     READY = "Ready"
     BUDGET_MET = "BudgetMet"
+    PROFILE_CURRENT = "ProfileCurrent"
     PROGRESSING = "Progressing"
     STALLED = "Stalled"
 

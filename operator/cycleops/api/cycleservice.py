@@ -26,12 +26,7 @@ from cycleops.api.budget import Budget
 from cycleops.api.cycleservice_front import Auth, Grpc, Tls
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.pods import PodTemplate
-
-
-class TrafficBasis(StrEnum):
-    DECLARED = "Declared"
-    MEASURED = "Measured"
-    MAXIMUM = "Maximum"
+from cycleops.api.traffic import Traffic
 
 
 class PlanningMode(StrEnum):
@@ -52,47 +47,17 @@ class ModelReference(ApiModel):
     digest: Digest | None = Field(None, description="sha256:<hex> of that model; its profiles are found by it.")
 
 
-class InputTokens(ApiModel):
-    p50: int = Field(ge=1, le=131_072, description="Half of the inputs are no longer.")
-    p99: int = Field(ge=1, le=131_072, description="99 of 100 inputs are no longer.")
-
-
-class OutputTokens(ApiModel):
-    p50: int = Field(ge=1, le=131_072, description="Half of the answers are no longer.")
-    p99: int = Field(ge=1, le=131_072, description="99 of 100 answers are no longer.")
-
-
-class TenantLimit(ApiModel):
-    """Of each tenant, which is what a request's header X-Cycle-Tenant says; requests without it are one tenant."""
-
-    texts_per_second: IntOrDecimal = Field(
-        description="Each server pod computes so many texts per second of a tenant on average; more get 429 with "
-        "Retry-After. What the cache answers doesn't count.",
-        json_schema_extra=decimal_bounds(above="0", at_most="1000000"),
-    )
-    burst_texts: int = Field(64, ge=1, le=1_000_000, description="And so many at once.")
-
-
-class Traffic(ApiModel):
-    requests_per_second: IntOrDecimal = Field(
-        description="Expected rate.", json_schema_extra=decimal_bounds(above="0", at_most="1000000")
-    )
-    basis: TrafficBasis = Field(
-        TrafficBasis.MAXIMUM, description="Plan for the declared rate, the measured one, or the larger of both."
-    )
-    input_tokens: InputTokens | None = Field(
-        None, description="Length of the inputs; when left out, the longest that was profiled."
-    )
-    output_tokens: OutputTokens | None = Field(
-        None,
-        description="Of a model that generates text, length of the answers; when left out, the longest profiled.",
-    )
-    tenant_limit: TenantLimit | None = Field(None, description="Without it a tenant may send any number of texts.")
-
-
 class Replicas(ApiModel):
     minimum: int = Field(1, ge=1, le=1000, description="Fewest server pods.")
     maximum: int = Field(10, ge=1, le=1000, description="Most server pods.")
+    hold_seconds: int = Field(90, ge=0, le=86_400, description="Pods go when fewer would have done for so long.")
+
+
+class Headroom(ApiModel):
+    """What may be lost while the budget is still held. Of both, each alone."""
+
+    replicas: int | None = Field(None, ge=1, le=100, description="Any so many server pods.")
+    zones: int | None = Field(None, ge=2, le=100, description="One of so many zones that the pods are spread over.")
 
 
 class MemoryCache(ApiModel):
@@ -243,6 +208,7 @@ class CycleServiceSpec(ApiModel):
         json_schema_extra=list_set(),
     )
     replicas: Replicas = Field(default_factory=Replicas, description="Bounds of the number of server pods.")
+    headroom: Headroom | None = Field(None, description="Plan for a loss; without it for all pods alive.")
     cache: Cache | None = Field(None, description="Answers exact repeats; without it nothing is cached.")
     planning: Planning = Field(default_factory=Planning, description="Who decides.")
     load_balancing: LoadBalancing = Field(default_factory=LoadBalancing, description="How requests are spread.")
@@ -268,6 +234,8 @@ class CycleService(Kind):
         Column("Replicas", ".status.readyReplicas", "integer", "Server pods that are ready."),
         Column("URL", ".status.url"),
         Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Asked", ".status.adaptation.replicas", "integer", "Server pods that adaptation asks for.", wide=True),
+        Column("Scaling", ".status.adaptation.reason", wide=True),
         Column("Message", '.status.conditions[?(@.type=="Ready")].message', wide=True),
     )
 

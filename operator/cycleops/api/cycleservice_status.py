@@ -110,6 +110,27 @@ class Measured(ApiModel):
     time: datetime | None = Field(None, description="When it was measured.")
 
 
+class Adaptation(ApiModel):
+    """How many server pods there should be now, by what was measured, and why.
+
+    Written when that changes, and at most every ten minutes while requests come.
+    """
+
+    replicas: int = Field(ge=1, description="Server pods asked for; with planning.mode Recommend, that would be.")
+    fewest: int = Field(ge=1, description="Fewer are not asked for: of traffic.basis, the plan and spec.replicas.")
+    most: int = Field(ge=1, description="More are not allowed, by spec.replicas and the HardwareClass.")
+    reason: str = Field(max_length=63, description="Stable PascalCase word.")
+    message: Text = Field(description="Why, with numbers.")
+    requests_per_second: float = Field(ge=0, description="To be computed: forecast until a new pod could be ready.")
+    slowness: float = Field(ge=0, description="Measured compute over the profile's.")
+    slowness_low: float = Field(ge=0, description="Low end of its 95 % interval.")
+    slowness_high: float = Field(ge=0, description="High end of its 95 % interval.")
+    counted_hit_ratio: float = Field(0.0, ge=0, le=1, description="Share of hits that capacity counts on.")
+    stale: list[Text] = Field(default_factory=list, max_length=8, description="Why the profile should be made anew.")
+    time: datetime = Field(description="When this was written.")
+    memory: str = Field("", max_length=8192, description="What a restarted operator goes on from; its own business.")
+
+
 class CycleServiceStatus(ApiModel):
     observed_generation: int | None = Field(None, ge=0, description="The metadata.generation that status is about.")
     conditions: Conditions = Field(default_factory=list)
@@ -130,6 +151,7 @@ class CycleServiceStatus(ApiModel):
         default_factory=list, max_length=64, description="Best choices of cost, latency and accuracy."
     )
     measured: Measured | None = Field(None, description="What it really is.")
+    adaptation: Adaptation | None = Field(None, description="Server pods by what is measured; none before that.")
     replicas: int | None = Field(None, ge=0, description="Server pods there are.")
     ready_replicas: int | None = Field(None, ge=0, description="Server pods that are ready.")
     baseline_accuracy: float | None = Field(None, description="The baseline variant's value of the budget's metric.")

@@ -38,6 +38,18 @@ class CandidateReason(_Documented):
     SLOWER = "Slower", "As cheap and as accurate as the plan, and slower."
 
 
+class ScalingReason(_Documented):
+    """Why there are so many server pods: ``reason`` of a CycleService's ``status.adaptation``."""
+
+    ENOUGH = "Enough", "As many as are needed."
+    RATE_GROWS = "RateGrows", "The forecast, with its interval, needs more."
+    SURGE_KEPT = "SurgeKept", "Another surge like the last would cost more late answers than can be afforded."
+    FEWER_DO = "FewerDo", "For long enough fewer would have sufficed."
+    HELD = "Held", "Fewer would do, but not for long enough yet."
+    AT_MAXIMUM = "AtMaximum", "More are needed than are allowed."
+    MEASUREMENT_STALE = "MeasurementStale", "No fresh numbers from the pods: nothing is taken away."
+
+
 class Reason(_Documented):
     """``Reason.MODEL_NOT_FOUND`` is the string "ModelNotFound"; ``.meaning`` is its line in the reference."""
 
@@ -134,4 +146,10 @@ class Reason(_Documented):
     BUDGET_BROKEN = "BudgetBroken", "Measured T is above the budget; the message names the term."
     NOT_MEASURED = "NotMeasured", "Too few requests to judge."
     MEASUREMENT_STALE = "MeasurementStale", "No fresh numbers from the pods."
+    PROFILE_HOLDS = "ProfileHolds", "What arrives and what is measured are what the profile says."
+    PROFILE_STALE = (
+        "ProfileStale",
+        "Compute, inputs, labels or rates are not what they were; plans count a slower compute, and the message says "
+        "how to measure anew.",
+    )
     ROLLOUT_STALLED = "RolloutStalled", "Pods don't become ready; the message says what they say."

@@ -15,7 +15,7 @@ from cycleops.api import API_VERSION
 from cycleops.api.base import Kind
 from cycleops.api.conditions import JobCondition, ServiceCondition
 from cycleops.api.crd import KINDS
-from cycleops.api.reasons import CandidateReason, Reason
+from cycleops.api.reasons import CandidateReason, Reason, ScalingReason
 from cycleops.api.schema import object_schema
 
 INTRODUCTION = f"""# API reference
@@ -128,7 +128,9 @@ def _reasons() -> str:
     head = ["", "| reason | meaning |", "| --- | --- |"]
     conditions = [f"| `{reason.value}` | {reason.meaning} |" for reason in Reason]
     candidates = [f"| `{reason.value}` | {reason.meaning} |" for reason in CandidateReason]
+    scaling = [f"| `{reason.value}` | {reason.meaning} |" for reason in ScalingReason]
     lines = ["## Reasons of conditions", *head, *conditions, "", "## Reasons why a candidate lost", *head, *candidates]
+    lines += ["", "## Reasons of the number of server pods", *head, *scaling]
     return "\n".join([*lines, ""])
 
 

@@ -27,7 +27,7 @@ _WhatIf = Annotated[
     str,
     typer.Option(
         "--what-if",
-        help="Changes, such as rate=2x,p99=50ms,replicas=8,drop=0.05,minimum=0.7; "
+        help="Changes, such as rate=2x,p99=50ms,replicas=8,drop=0.05,minimum=0.7,loss=1 or zones=3; "
         "of generated text ttft=200ms,tpot=30ms,output=2x.",
     ),
 ]
@@ -45,6 +45,9 @@ def plan_command(
     what_if: _WhatIf = "",
     json_file: _Json = None,
     plot: _Plot = None,
+    mixes: Annotated[
+        bool, typer.Option("--mixes", help="Also look for mixes of classes. The operator does not deploy those.")
+    ] = False,
 ) -> None:
     """Choose variant, batch, hardware and replicas for a CycleService, without a cluster.
 
@@ -60,11 +63,67 @@ def plan_command(
             what_if=what_if,
             json_file=json_file,
             plot=plot,
+            mixes=mixes,
         )
     except BadInputError as error:
         typer.echo(f"cycleops plan: {error}", err=True)
         raise typer.Exit(BAD_INPUT) from error
     if not feasible:
+        raise typer.Exit(INFEASIBLE)
+
+
+@app.command("simulate")
+def simulate_command(
+    service: _Service,
+    profiles: _Profiles,
+    plan: Annotated[Path, typer.Option("--plan", help="A plan as `plan --json` writes it.", exists=True)],
+    trace: Annotated[
+        Path,
+        typer.Option(
+            "--trace",
+            help="CSV. Header `seconds`: when each request came. Header `seconds,requestsPerSecond`: the rate from "
+            "then to the next row; requests are drawn (Poisson).",
+            exists=True,
+        ),
+    ],
+    hardware: _Hardware = None,
+    what_if: _WhatIf = "",
+    window: Annotated[float, typer.Option("--window", help="Seconds of each line of the table.", min=0.1)] = 60.0,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", help="So many instead of the plan's; not for mixes.", min=1, max=1000)
+    ] = None,
+    cache_hit_ratio: Annotated[
+        float, typer.Option("--cache-hit-ratio", help="Share of the requests that the cache answers.", min=0, max=0.99)
+    ] = 0.0,
+    json_file: _Json = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Write a picture here: .png or .svg.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Replay a trace against a plan: predicted percentiles, attainment and utilization by window.
+
+    Exits with 1 when the budget's percentile is not held over the trace, with 2 when the input is wrong.
+    """
+    from cycleops.cli.simulate import BadInputError, run
+
+    try:
+        held = run(
+            service_file=service,
+            profiles=profiles,
+            hardware=hardware,
+            what_if=what_if,
+            plan_file=plan,
+            trace_file=trace,
+            window_seconds=window,
+            replicas=replicas,
+            cache_hit_ratio=cache_hit_ratio,
+            json_file=json_file,
+            plot=plot,
+        )
+    except BadInputError as error:
+        typer.echo(f"cycleops simulate: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from error
+    if not held:
         raise typer.Exit(INFEASIBLE)
 
 

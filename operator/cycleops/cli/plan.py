@@ -19,7 +19,7 @@ from cycleops.service.evidence import Evidence
 from cycleops.service.finding import Finding
 from cycleops.service.question import ask
 
-__all__ = ["BadInputError", "run"]
+__all__ = ["BadInputError", "evidence_of", "read", "run"]
 
 
 def run(
@@ -30,17 +30,13 @@ def run(
     what_if: str,
     json_file: Path | None,
     plot: Path | None,
+    mixes: bool,
 ) -> bool:
     """True when there is a plan. Raises BadInputError."""
-    service = _only_service(service_file)
-    spec = changed(service.spec, what_if)
-    places = [service_file, profiles, *([hardware] if hardware else [])]
-    classes = _classes(spec, places)
-    digest = spec.model.digest
-    found = newest_profiles(of_kind(CycleProfile, profiles), hardware=list(classes), digest=digest)
+    service, spec, classes, found = read(service_file, profiles, hardware, what_if)
     rate = float(spec.traffic.requests_per_second)
     try:
-        result = ask(spec=spec, evidence=_evidence(found), classes=classes, requests_per_second=rate)
+        result = ask(spec=spec, evidence=evidence_of(found), classes=classes, requests_per_second=rate, mixes=mixes)
     except ValueError as error:  # what the API server would have refused
         raise BadInputError(f"the spec can't be planned: {error}") from error
     console = Console()
@@ -52,6 +48,17 @@ def run(
     if plot is not None:
         _plot(result, spec, plot, console)
     return result.feasible
+
+
+def read(
+    service_file: Path, profiles: Path, hardware: Path | None, what_if: str
+) -> tuple[CycleService, CycleServiceSpec, dict[str, HardwareClassSpec], tuple[CycleProfile, ...]]:
+    """The service, its spec with the changes, its classes, and its model's newest profiles. Raises BadInputError."""
+    service = _only_service(service_file)
+    spec = changed(service.spec, what_if)
+    classes = _classes(spec, [service_file, profiles, *([hardware] if hardware else [])])
+    found = newest_profiles(of_kind(CycleProfile, profiles), hardware=list(classes), digest=spec.model.digest)
+    return service, spec, classes, found
 
 
 def _plot(result: PlanResult, spec: CycleServiceSpec, path: Path, console: Console) -> None:
@@ -78,7 +85,7 @@ def _classes(spec: CycleServiceSpec, places: list[Path]) -> dict[str, HardwareCl
     return {name: known[name] for name in spec.hardware}
 
 
-def _evidence(profiles: tuple[CycleProfile, ...]) -> Evidence:
+def evidence_of(profiles: tuple[CycleProfile, ...]) -> Evidence:
     """What the operator would have found in the cluster."""
     digest = profiles[0].spec.model_digest
     finding = Finding(ServiceCondition.MODEL_READY, True, Reason.MODEL_PINNED, "from files")

@@ -56,16 +56,20 @@ def _plan(plan: Plan, *, feasible: bool) -> Table:
     batch = "Batch" if plan.predicted.generation is None else "At once"
     for column in ("Variant", "Hardware", batch, "Delay", "Replicas", "Cost/h", "Accuracy", "Busy"):
         table.add_column(column, justify="left" if column in ("Variant", "Hardware") else "right")
-    table.add_row(
-        plan.variant,
-        plan.hardware,
-        str(plan.batch_size),
-        f"{plan.delay_milliseconds:g} ms",
-        str(plan.replicas),
-        f"{plan.cost_per_hour:g}",
-        "-" if plan.accuracy is None else f"{plan.accuracy:.4f}",
-        f"{plan.predicted.utilization:.0%}",
-    )
+    for group in plan.groups:
+        table.add_row(
+            plan.variant,
+            group.hardware,
+            str(group.batch_size),
+            f"{group.delay_milliseconds:g} ms",
+            str(group.replicas),
+            f"{group.cost_per_hour:g}",
+            "-" if plan.accuracy is None else f"{plan.accuracy:.4f}",
+            f"{plan.predicted.utilization:.0%}",
+        )
+    if len(plan.groups) > 1:
+        table.add_section()
+        table.add_row("together", "", "", "", str(plan.replicas), f"{plan.cost_per_hour:g}", "", "")
     return table
 
 

@@ -106,11 +106,29 @@ def _minimum(content: Spec, number: Decimal, unit: str) -> None:
     content["budget"]["accuracy"] = {key: accuracy[key] for key in ("metric",) if key in accuracy} | {"minimum": value}
 
 
+def _loss(content: Spec, number: Decimal, unit: str) -> None:
+    _headroom(content, "replicas", number, unit, "loss")
+
+
+def _zones(content: Spec, number: Decimal, unit: str) -> None:
+    _headroom(content, "zones", number, unit, "zones")
+
+
+def _headroom(content: Spec, field: str, number: Decimal, unit: str, name: str) -> None:
+    """0 asks for none."""
+    if unit:
+        raise BadInputError(f"--what-if {name} takes a number, no {unit}")
+    headroom = {key: value for key, value in (content.get("headroom") or {}).items() if key != field}
+    content["headroom"] = headroom | ({field: int(number)} if number else {})
+
+
 _CHANGES: dict[str, Callable[[Spec, Decimal, str], None]] = {
     "rate": _rate,
     "replicas": _replicas,
     "drop": _drop,
     "minimum": _minimum,
+    "loss": _loss,
+    "zones": _zones,
     "ttft": _token_cap("firstTokenMilliseconds"),
     "tpot": _token_cap("perTokenMilliseconds"),
     "input": _lengths("inputTokens"),

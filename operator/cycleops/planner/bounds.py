@@ -24,6 +24,7 @@ class Bounds:
     settings: Settings
     seed: int
     memory: Memory = field(default_factory=Memory)
+    count: int | None = None  # of requests; by the percentiles when it is not given
     draws: Draws = field(init=False)
     targets: tuple[Target, ...] = field(init=False)
     _waits: dict[tuple[tuple[str, str], int, int], float] = field(init=False, default_factory=dict)
@@ -33,9 +34,10 @@ class Bounds:
         # At least 60 requests beyond each percentile, as far as time allows.
         beyond = [(1.0, self.percentile), *((one.rate_share, one.percentile) for one in self.workload.classes)]
         wanted = max(math.ceil(60 / (1 - percentile / 100) / share) for share, percentile in beyond)
+        enough = min(max(wanted, self.settings.requests), max(_MAXIMUM_REQUESTS, self.settings.requests))
         self.draws = self.memory.draws(
             self.workload,
-            requests=min(max(wanted, self.settings.requests), max(_MAXIMUM_REQUESTS, self.settings.requests)),
+            requests=enough if self.count is None else self.count,
             dispatchers=self.settings.dispatchers,
             seed=self.seed,
         )

@@ -50,6 +50,14 @@ class Evaluator(Bounds):
         self._warm_up = math.ceil(WARM_UP_SHARE * self.draws.count)
 
     @property
+    def _balancing(self) -> Balancing:
+        return Balancing(
+            algorithm=self.algorithm,
+            dispatchers=self.settings.dispatchers,
+            hash_load_percent=self.settings.hash_load_percent,
+        )
+
+    @property
     def evaluations(self) -> dict[tuple[tuple[str, str], Choice], Sizing]:
         """What was simulated to the end."""
         return {
@@ -152,6 +160,20 @@ class Evaluator(Bounds):
 
         return self._held.get((_names(fleet), hit_ratio), run)
 
+    def replayed(self, fleet: Sequence[tuple[Prepared, Choice]], arrival: Array, *, hit_ratio: float) -> Outcome:
+        """A fleet under these arrivals, in seconds, one for each of the draws; all of them count."""
+        made = self.groups(fleet, hit_ratio)
+        outcome = simulate_fleet(
+            draws=self.draws,
+            groups=[group for group, _ in made],
+            paths=[path for _, path in made],
+            balancing=self._balancing,
+            arrival=arrival,
+            warm_up=0,
+        )
+        assert isinstance(outcome, Outcome)  # without patience it runs to its end
+        return outcome
+
     def groups(
         self, choices: Sequence[tuple[Prepared, Choice]], hit_ratio: float | None = None
     ) -> list[tuple[Group, Path]]:
@@ -187,11 +209,7 @@ class Evaluator(Bounds):
             draws=self.draws,
             groups=[group for group, _ in fleet],
             paths=[path for _, path in fleet],
-            balancing=Balancing(
-                algorithm=self.algorithm,
-                dispatchers=self.settings.dispatchers,
-                hash_load_percent=self.settings.hash_load_percent,
-            ),
+            balancing=self._balancing,
             arrival=self._arrival,
             warm_up=self._warm_up,
             patience=patience,

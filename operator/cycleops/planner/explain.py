@@ -43,7 +43,9 @@ def out_of_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, 
     return rejection(prepared.candidate, batch_size, RejectReason.REPLICA_LIMIT, message)
 
 
-def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int, best: Option) -> Rejected:
+def too_dear(
+    problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int, best: Option
+) -> Rejected:
     """``best``: what was found before. As cheap is too dear for what is less accurate."""
     cost, limit = cost_of(prepared, replicas), best.cost_per_hour
     message = f"needs {replicas_text(replicas)} or more, {cost:g} per hour; the budget is held for {limit:g}"
@@ -51,7 +53,10 @@ def too_dear(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas
         message += f", at an accuracy of {_accuracy(best.prepared)} against {_accuracy(prepared)}"
         return rejection(prepared.candidate, batch_size, RejectReason.LESS_ACCURATE, message)
     if replicas > 1:
-        message += f". With {replicas - 1} {_why_not(evaluator, prepared, batch_size, replicas - 1)}"
+        left = problem.limits.headroom.left_of(replicas - 1)
+        less = f"{replicas - 1}" if left == replicas - 1 else f"{left} left of {replicas - 1}"
+        if left:
+            message += f". With {less} {_why_not(evaluator, prepared, batch_size, left)}"
     return rejection(prepared.candidate, batch_size, RejectReason.COSTLIER, message)
 
 
@@ -120,6 +125,11 @@ def of_plan(problem: Problem, plan: Plan) -> list[str]:
             f"The cache is expected to answer {predicted.cache_hit_ratio:.0%} of the requests; replicas are counted "
             f"with {problem.workload.cache_hit_ratio_lower:.0%}, the lower bound of what was measured."
         )
+    sentences += [
+        f"Class {one.name}: p{one.percentile:g} is {one.latency_ms:.1f} ms of its "
+        f"{one.latency_share * budget.latency_milliseconds:g} ms."
+        for one in predicted.classes
+    ]
     sentences += of_headroom(problem.limits.headroom, plan)
     if predicted.high_ms > budget.latency_milliseconds:
         sentences.append(

@@ -19,7 +19,9 @@ from cycleops.planner.result import Plan
 from cycleops.planner.search import Solution, screen, solve
 
 # Fleets that are simulated for one question, and the share of them that looks for any mix at all.
-TRIES = 240
+TRIES = 120
+# Vectors that are refused before the search for the cheapest of a variant ends; the program grows with each.
+MOST_REFUSED = 32
 FIRST_TRIES = 12
 DEMAND_STEP = 1.15  # what the program is asked to carry grows by so much until a fleet holds
 BATCHES = 2  # maximum batches that are tried per class, those of the highest capacity
@@ -73,19 +75,19 @@ def cost_of_fleet(fleet: Fleet) -> float:
     return round(sum(cost_of(one, choice.replicas) for one, choice in fleet), 9)
 
 
-def find(problem: Problem, evaluator: Evaluator) -> Option | Mix | None:
+def find(problem: Problem, evaluator: Evaluator, *, tries: int = TRIES) -> Option | Mix | None:
     """The best plan of one class, or a cheaper mix where those are allowed."""
     solution = solve(problem, evaluator)
-    return look(problem, evaluator, solution).mix or solution.option
+    return look(problem, evaluator, solution, tries=tries).mix or solution.option
 
 
-def look(problem: Problem, evaluator: Evaluator, solution: Solution) -> Looked:
+def look(problem: Problem, evaluator: Evaluator, solution: Solution, *, tries: int = TRIES) -> Looked:
     """For mixes that cost less than what was found of one class. Without leave for mixes nothing is looked for."""
     pinned = problem.pinned
     if not problem.limits.mixes or pinned.hardware is not None or pinned.replicas is not None:
         return Looked(mix=None, simulated=0, variants=0)
     below = math.inf if solution.option is None else solution.option.cost_per_hour
-    search = _Search(problem=problem, evaluator=evaluator, tries=TRIES)
+    search = _Search(problem=problem, evaluator=evaluator, tries=tries)
     best: Mix | None = None
     variants = _by_variant(problem, evaluator, solution.prepared)
     bounds = {name: search.bound(members) for name, members in variants.items()}
@@ -93,7 +95,7 @@ def look(problem: Problem, evaluator: Evaluator, solution: Solution) -> Looked:
         found = search.cheapest(variants[name], below if best is None else best.cost_per_hour)
         if found is not None:
             best = found
-    return Looked(mix=best, simulated=TRIES - search.tries, variants=len(variants))
+    return Looked(mix=best, simulated=tries - search.tries, variants=len(variants))
 
 
 def _by_variant(
@@ -131,7 +133,7 @@ class _Search:
         classes, demand = self._classes(members), self.evaluator.miss_rate_per_second
         held = self._any(classes, members, demand, below)
         limit, refused = (below if held is None else held.cost_per_hour), list[Vector]()
-        while self.tries > 0:
+        while self.tries > 0 and len(refused) < MOST_REFUSED:
             vector = cheapest(classes, demand=demand, below_cost=limit, refused=refused)
             if vector is None:
                 return held and Mix(fleet=held.fleet, sizing=held.sizing, proven=True)

@@ -21,6 +21,7 @@ REPLICA_FACTOR = 4  # how far beyond the allowed replicas is looked
 RATE_FACTOR = 64  # how far below the rate is looked
 LATENCY_FACTOR = 64  # how far beyond the latency
 PRECISION = 1.03
+TRIES = 24  # fleets of several classes that are simulated per question
 
 
 def nearest_feasible(problem: Problem, evaluator: Evaluator) -> tuple[NearestFeasible, ...]:
@@ -58,7 +59,7 @@ def _latency(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
     if math.isinf(best):
         return None
     value = math.ceil(best * 10) / 10
-    option = find(replace(problem, budget=replace(budget, latency_milliseconds=value)), evaluator)
+    option = find(replace(problem, budget=replace(budget, latency_milliseconds=value)), evaluator, tries=TRIES)
     if option is None:
         return None
     return _entry(Dimension.LATENCY, value, option, evaluator, f"A latency budget of {value:g} ms")
@@ -69,7 +70,7 @@ def _mixed_latency(problem: Problem, evaluator: Evaluator) -> NearestFeasible | 
 
     def at(milliseconds: float) -> Option | Mix | None:
         changed = replace(problem, budget=replace(problem.budget, latency_milliseconds=milliseconds))
-        return find(changed, evaluator)
+        return find(changed, evaluator, tries=TRIES)
 
     low = problem.budget.latency_milliseconds
     high = LATENCY_FACTOR * low
@@ -101,7 +102,7 @@ def _accuracy(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
     values = {value for one in problem.candidates if (value := one.metric(floor.metric)) is not None}
     for value in sorted(values, reverse=True):
         lower = replace(problem.budget, accuracy=AccuracyFloor(metric=floor.metric, minimum=value))
-        option = find(replace(problem, budget=lower), evaluator)
+        option = find(replace(problem, budget=lower), evaluator, tries=TRIES)
         if option is not None:
             return _entry(
                 Dimension.ACCURACY, value, option, evaluator, f"An accuracy floor of {value:.4f} ({floor.metric})"
@@ -119,7 +120,7 @@ def _replicas(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
         replace(one, hardware=replace(one.hardware, maximum_replicas=None)) for one in problem.candidates
     )
     limits = replace(problem.limits, maximum_replicas=most)
-    option = find(replace(problem, candidates=candidates, limits=limits), evaluator)
+    option = find(replace(problem, candidates=candidates, limits=limits), evaluator, tries=TRIES)
     if option is None:
         return None
     count, names = option.replicas, option.hardware
@@ -147,5 +148,5 @@ def _rate(problem: Problem) -> NearestFeasible | None:
 def _at_rate(problem: Problem, rate: float) -> tuple[Option | Mix, Evaluator] | None:
     changed = replace(problem, workload=replace(problem.workload, rate_per_second=rate))
     evaluator = changed.evaluator()
-    option = find(changed, evaluator)
+    option = find(changed, evaluator, tries=TRIES)
     return None if option is None else (option, evaluator)

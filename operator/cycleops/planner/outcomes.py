@@ -1,14 +1,14 @@
 """From a simulation's outcome to what is said of it: percentiles, their intervals, the band of errors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cycleops.planner.model import Workload
-from cycleops.planner.result import Prediction, Term
+from cycleops.planner.result import ClassPrediction, Prediction, Term
 from cycleops.planner.simulate import Outcome
 from cycleops.planner.simulation import intervals
 
@@ -34,6 +34,7 @@ class Target:
     """A percentile of the requests of one class (all of them without classes), and what their latency is divided by."""
 
     traffic: int | None  # the class
+    name: str
     requests: NDArray[np.bool_] | None
     percentile: float
     latency_share: float
@@ -41,6 +42,9 @@ class Target:
     def of(self, values: Array) -> Array:
         """``values``: of the last requests, in order."""
         return values if self.requests is None else values[self.requests[-len(values) :]]
+
+    def estimate(self, total: Array) -> intervals.Estimate:
+        return intervals.quantile(self.of(total), share=self.percentile / 100)
 
     def spare(self, warm_up: int, count: int) -> int:
         """How many requests after the warm-up may be late without the percentile being so."""
@@ -51,9 +55,15 @@ class Target:
 def targets_of(workload: Workload, percentile: float, traffic: NDArray[np.int64]) -> tuple[Target, ...]:
     """What must hold: of each class its own percentile, else the budget's of all requests."""
     if not workload.classes:
-        return (Target(traffic=None, requests=None, percentile=percentile, latency_share=1.0),)
+        return (Target(traffic=None, name="", requests=None, percentile=percentile, latency_share=1.0),)
     return tuple(
-        Target(traffic=index, requests=traffic == index, percentile=one.percentile, latency_share=one.latency_share)
+        Target(
+            traffic=index,
+            name=one.name,
+            requests=traffic == index,
+            percentile=one.percentile,
+            latency_share=one.latency_share,
+        )
         for index, one in enumerate(workload.classes)
     )
 
@@ -62,13 +72,22 @@ def worst(targets: Sequence[Target], total: Array) -> intervals.Estimate:
     """The target that is nearest to its budget, in seconds of the budget's latency."""
     estimates = []
     for target in targets:
-        estimate = intervals.quantile(target.of(total), share=target.percentile / 100)
-        estimates.append(
-            intervals.Estimate(
-                value=estimate.value / target.latency_share, half_width=estimate.half_width / target.latency_share
-            )
-        )
+        own, share = target.estimate(total), target.latency_share
+        estimates.append(intervals.Estimate(value=own.value / share, half_width=own.half_width / share))
     return max(estimates, key=lambda one: one.value + one.half_width)
+
+
+def _classes(targets: Sequence[Target], total: Array) -> Iterator[ClassPrediction]:
+    for target in targets:
+        if target.traffic is not None:
+            own = target.estimate(total)
+            yield ClassPrediction(
+                name=target.name,
+                percentile=target.percentile,
+                latency_ms=1000 * own.value,
+                sized_at_ms=1000 * (own.value + own.half_width),
+                latency_share=target.latency_share,
+            )
 
 
 def quantile(values: Array, share: float) -> float:
@@ -126,4 +145,5 @@ def prediction_of(
         mean_batch=outcome.mean_batch,
         cache_hit_ratio=hit_ratio,
         extrapolated_share=extrapolated_share,
+        classes=tuple(_classes(targets, outcome.total)),
     )

@@ -10,7 +10,7 @@ from cycleops.planner.floor import baseline_value
 from cycleops.planner.generation.planning import plan_generation
 from cycleops.planner.memory import Memory
 from cycleops.planner.mix import look, of_mix
-from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
+from cycleops.planner.model import Algorithm, Budget, Candidate, Headroom, Limits, Pinned, Settings, Workload
 from cycleops.planner.nearest import nearest_feasible
 from cycleops.planner.obstacles import obstacle_of
 from cycleops.planner.option import make_plan
@@ -87,7 +87,8 @@ def plan(
 
 def _answer(problem: Problem) -> PlanResult:
     if any(candidate.profile.generation for candidate in problem.candidates):
-        return plan_generation(problem)
+        result = plan_generation(problem)
+        return replace(result, sentences=(*result.sentences, *_left_out(problem)))
     evaluator = problem.evaluator()
     solution = solve(problem, evaluator)
     looked = look(problem, evaluator, solution)
@@ -105,6 +106,14 @@ def _answer(problem: Problem) -> PlanResult:
             solution = replace(solution, rejected=(*solution.rejected, lost))
         return _result(problem, evaluator, solution, chosen, None, sentences)
     return _infeasible(problem, evaluator, solution)
+
+
+def _left_out(problem: Problem) -> list[str]:
+    """What was asked for and is not planned for models that generate."""
+    limits, workload = problem.limits, problem.workload
+    asked = {"headroom": limits.headroom != Headroom(), "classes of traffic": bool(workload.classes)}
+    names = [name for name, given in asked.items() if given]
+    return [f"Not planned for a model that generates, so left out: {' and '.join(names)}."] if names else []
 
 
 def _infeasible(problem: Problem, evaluator: Evaluator, solution: Solution) -> PlanResult:

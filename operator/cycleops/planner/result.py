@@ -56,6 +56,17 @@ class Term:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassPrediction:
+    """T of one class of traffic at its own percentile, beside its own budget."""
+
+    name: str
+    percentile: float
+    latency_ms: float
+    sized_at_ms: float
+    latency_share: float  # its budget as a multiple of the service's
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenTime:
     """``budgeted_ms`` is at the budget's percentile; the rest is to it what it is to ``latency_ms`` of a prediction."""
 
@@ -91,6 +102,9 @@ class Prediction:
     of sequences that get a token in a step.
     ``cache_hit_ratio``: of the requests that this is a prediction for. ``extrapolated_share``: of the inputs, those
     that are longer than any that was measured.
+
+    ``classes``: with classes of traffic, ``latency_ms``, ``sized_at_ms`` and the band are those of the class that is
+    nearest to its budget, divided by its ``latency_share``.
     """
 
     percentile: float
@@ -110,6 +124,7 @@ class Prediction:
     mean_batch: float
     cache_hit_ratio: float
     extrapolated_share: float
+    classes: tuple[ClassPrediction, ...] = ()
     generation: Generated | None = None
 
 

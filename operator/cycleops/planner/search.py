@@ -175,12 +175,12 @@ def _size(
         return explain.out_of_replicas(problem, evaluator, prepared, batch_size, most)
     top = _affordable(prepared, rival, most)
     if rival is not None and failed >= top:
-        return explain.too_dear(evaluator, prepared, batch_size, failed + 1, rival)
+        return explain.too_dear(problem, evaluator, prepared, batch_size, failed + 1, rival)
     best = _hold(problem, evaluator, prepared, batch_size, top)
     if best is not None:
         return _fewest(problem, evaluator, best, failed)
     if rival is not None and top < most:
-        return explain.too_dear(evaluator, prepared, batch_size, top + 1, rival)
+        return explain.too_dear(problem, evaluator, prepared, batch_size, top + 1, rival)
     return explain.out_of_replicas(problem, evaluator, prepared, batch_size, most)
 
 

@@ -55,4 +55,7 @@ def simulate_on_shared_cores(
         mean_batch=float(miss.sum()) / max(served.batches, 1),
         largest_batch=served.largest_batch,
         warm_up=warm,
+        start=served.start[warm:],
+        replica=served.chosen[warm:],
+        missed=miss[warm:],
     )

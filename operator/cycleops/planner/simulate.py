@@ -128,7 +128,7 @@ class Balancing:
 class Outcome:
     """Seconds per request after the warm-up: T of all requests, terms of those that the cache did not answer.
 
-    ``shares``: of the requests, those that each group got.
+    ``shares``: of the requests, those that each group got. ``start`` of the batch and ``replica`` of each request.
     """
 
     total: Array
@@ -141,6 +141,9 @@ class Outcome:
     mean_batch: float
     largest_batch: int
     warm_up: int
+    start: Array
+    replica: NDArray[np.int64]
+    missed: NDArray[np.bool_]  # not answered by the cache
     shares: tuple[float, ...] = (1.0,)
 
 
@@ -226,6 +229,9 @@ def simulate_fleet(
         mean_batch=float(miss.sum()) / max(served.batches, 1),
         largest_batch=served.largest_batch,
         warm_up=warm,
+        start=served.start[warm:],
+        replica=served.chosen[warm:],
+        missed=miss[warm:],
         shares=tuple((np.bincount(kind, minlength=len(groups)) / draws.count).tolist()),
     )
 

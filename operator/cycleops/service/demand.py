@@ -2,7 +2,7 @@
 
 import math
 
-from cycleops.api.cycleservice import Traffic, TrafficBasis
+from cycleops.api.traffic import Traffic, TrafficBasis
 from cycleops.service.histograms import Measured
 
 # Measured rates move the plan in steps of this ratio, so that it does not follow every wave.

@@ -30,6 +30,12 @@ class Deployed(WireModel):
     budget_milliseconds: float = Field(description="What servers shed by. A new budget without a plan changes nothing.")
     target_milliseconds: float = Field(1000.0, description="The latency budget: histograms of T are fine around it.")
 
+    def is_like(self, other: "Deployed") -> bool:
+        """Whether a pod of one is a pod of the other: only their number and the rate they are for may differ."""
+        return self == other.model_copy(
+            update={"replicas": self.replicas, "requests_per_second": self.requests_per_second}
+        )
+
     def serves(self, plan: Plan, model: ServedModel) -> bool:
         """Whether this is what ``plan`` asks for."""
         return self == of_plan(

@@ -28,14 +28,16 @@ from cycleops.controller.queue import Key
 from cycleops.controller.reconcile import Owner
 from cycleops.controller.store import Facts, Store
 from cycleops.service.balancer import secret_names
-from cycleops.service.children import Names
+from cycleops.service.children import SERVER_ROLE, Names
+from cycleops.service.corrections import Corrections, corrections_of
 from cycleops.service.demand import planned_rate
 from cycleops.service.deployed import Deployed, read_deployed
 from cycleops.service.evidence import Evidence, Sources, find_evidence
 from cycleops.service.measure import Measurer
-from cycleops.service.observation import Measurement, ServiceObservation
+from cycleops.service.observation import Adapted, Measurement, Outcome, ServiceObservation
 from cycleops.service.planning import Planning
-from cycleops.service.rollout import Pod, pod_of, rollout_of
+from cycleops.service.rollout import Pod, pod_of, rollout_of, startup_seconds
+from cycleops.service.scaling import Scaling, served_of, service_of
 from cycleops.service.settings import ServiceSettings
 
 ModelT = TypeVar("ModelT", bound=ApiKind)
@@ -46,6 +48,7 @@ class Gatherer:
         self._kube, self._store, self._settings = kube, store, settings
         self._planning = Planning()
         self._measurer = Measurer()
+        self._scaling = Scaling()
 
     async def gather(self, key: Key) -> ServiceObservation | None:
         facts = self._store.get(CYCLE_SERVICE, namespace=key.namespace, name=key.name)
@@ -61,14 +64,11 @@ class Gatherer:
         pods, measurement = await self._look(service, facts, children, deployed, now)
         outcome = None
         if evidence.ready:
-            rate = planned_rate(
-                traffic=service.spec.traffic,
-                measured=measurement.measured,
-                planned=deployed.requests_per_second if deployed is not None else None,
-            )
-            outcome = await self._planning.outcome(
-                facts.uid, spec=service.spec, evidence=evidence, classes=classes, requests_per_second=rate
-            )
+            outcome = await self._outcome(facts.uid, service, evidence, classes, deployed, measurement)
+        known = self._with_class_of(deployed, classes)
+        adapted = await self._adapted(
+            facts.uid, service, evidence, outcome, known, children=children, deployed=deployed, pods=pods, now=now
+        )
         return ServiceObservation(
             owner=_owner(service, facts),
             children=children,
@@ -77,11 +77,12 @@ class Gatherer:
             status=service.status,
             evidence=evidence,
             outcome=outcome,
-            classes=self._with_class_of(deployed, classes),
+            classes=known,
             deployed=deployed,
             pods=pods,
             missing_claim=await self._missing_claim(key, children, evidence, deployed),
             measurement=measurement,
+            adapted=adapted,
             secrets=await self._secrets(key, service.spec),
             new_cache_password=None if (SECRET.kind, Names(key.name).cache) in children else secrets.token_hex(32),
         )
@@ -91,6 +92,77 @@ class Gatherer:
         uids = {facts.uid for facts in self._store.all(CYCLE_SERVICE) if not facts.deleting}
         self._planning.keep_only(uids)
         self._measurer.keep_only(uids)
+        self._scaling.keep_only(uids)
+
+    async def _outcome(
+        self,
+        uid: str,
+        service: CycleService,
+        evidence: Evidence,
+        classes: Mapping[str, HardwareClassSpec],
+        deployed: Deployed | None,
+        measurement: Measurement,
+    ) -> Outcome:
+        """The plan, by what was measured. Hits count only where the plan is what serves: new pods have cold caches."""
+        rate = planned_rate(
+            traffic=service.spec.traffic,
+            measured=measurement.measured,
+            planned=deployed.requests_per_second if deployed is not None else None,
+        )
+
+        async def outcome(corrections: Corrections) -> Outcome:
+            return await self._planning.outcome(
+                uid,
+                spec=service.spec,
+                evidence=evidence,
+                classes=classes,
+                requests_per_second=rate,
+                corrections=corrections,
+            )
+
+        corrections = corrections_of(self._scaling.memory(uid, service.status))
+        found = await outcome(corrections)
+        if not corrections.hit_ratio_lower:
+            return found
+        served = served_of(spec=service.spec, evidence=evidence, outcome=found, deployed=deployed)
+        return found if served is not None and served.is_of(deployed) else await outcome(corrections.cold())
+
+    async def _adapted(
+        self,
+        uid: str,
+        service: CycleService,
+        evidence: Evidence,
+        outcome: Outcome | None,
+        classes: Mapping[str, HardwareClassSpec],
+        *,
+        children: Mapping[tuple[str, str], Facts],
+        deployed: Deployed | None,
+        pods: tuple[Pod, ...],
+        now: dt.datetime,
+    ) -> Adapted | None:
+        """None until something was measured: then the plan stands as it is."""
+        interval = self._measurer.interval(uid)
+        memory = self._scaling.memory(uid, service.status)
+        served = served_of(spec=service.spec, evidence=evidence, outcome=outcome, deployed=deployed)
+        if served is None or deployed is None or (interval is None and memory is None):
+            return None
+        table = await self._planning.table(uid, spec=service.spec, evidence=evidence, classes=classes, served=served)
+        if table is None:
+            return None
+        about = service_of(
+            spec=service.spec,
+            status=service.status,
+            evidence=evidence,
+            outcome=outcome,
+            classes=classes,
+            deployed=deployed,
+            rollout=rollout_of(children.get(("Deployment", Names(service.metadata.name).server))),
+            served=served,
+            table=table,
+            counted=memory.hits.counted if memory is not None else 0.0,
+            startup_seconds=startup_seconds(pods, role=SERVER_ROLE),
+        )
+        return self._scaling.adapted(uid, interval=interval, now=now.timestamp(), service=about, table=table)
 
     def _sources(self, service: CycleService, classes: Mapping[str, HardwareClassSpec]) -> Sources:
         spec, namespace = service.spec, service.metadata.namespace

@@ -32,8 +32,13 @@ _TERM_OF = {metric: term for term, metric in TERMS.items()}
 # Counts, kept like a histogram of one bucket. The balancers count every arrival, and every 5xx whoever gave it; the
 # sidecar's count of 5xx is taken when no balancer can be read.
 ARRIVALS: "Series" = ("arrivals", "")
+REJECTED: "Series" = ("rejected", "")  # 4xx: they need no server
 ERRORS: "Series" = ("errors", "")
 FAILED: "Series" = ("failed", "")
+# For adaptation: the sum of the compute histogram, input lengths in tokens, and answers by index of their label.
+COMPUTE_SUM: "Series" = ("compute sum", "")
+TOKENS: "Series" = ("tokens", "")
+LABELS: "Series" = ("labels", "")
 _ALL = float("inf")
 
 Counts = Mapping[float, float]  # bucket's upper bound in seconds -> requests in that bucket alone
@@ -51,12 +56,18 @@ def parse(text: str) -> dict[Series, dict[float, float]]:
                 series, bound = found
                 counts = cumulative.setdefault(series, {})
                 counts[bound] = counts.get(bound, 0.0) + sample.value
-    return {series: _apart(counts) for series, counts in cumulative.items()}
+    return {series: counts if series == LABELS else _apart(counts) for series, counts in cumulative.items()}
 
 
 def _of_server(family: str, sample: Sample) -> tuple[Series, float] | None:
     if sample.name == "cycle_requests_total" and "outcome" in sample.labels and sample.labels["code"].startswith("5"):
         return FAILED, _ALL
+    if sample.name == "cycle_compute_seconds_sum":
+        return COMPUTE_SUM, _ALL
+    if sample.name == "cycle_input_tokens_bucket":
+        return TOKENS, float(sample.labels["le"])
+    if sample.name == "cycle_answers_total":
+        return LABELS, float(sample.labels["index"])
     term = _TERM_OF.get(family)
     if term is None or sample.name != f"{family}_bucket":
         return None
@@ -68,8 +79,8 @@ def _of_balancer(sample: Sample) -> tuple[Series, float] | None:
         return None
     if sample.name == "haproxy_frontend_http_requests_total":
         return ARRIVALS, _ALL
-    if sample.name == "haproxy_frontend_http_responses_total" and sample.labels.get("code") == "5xx":
-        return ERRORS, _ALL
+    if sample.name == "haproxy_frontend_http_responses_total":
+        return {"4xx": (REJECTED, _ALL), "5xx": (ERRORS, _ALL)}.get(sample.labels.get("code", ""))
     return None
 
 
@@ -142,6 +153,16 @@ class Measured:
     ended_at: float  # seconds since the epoch
 
 
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """Between two rounds of scrapes. ``pods``: uids of those that were read in both, so that nothing of them lacks."""
+
+    began_at: float
+    ended_at: float
+    counts: Scrape
+    pods: frozenset[str]
+
+
 @dataclass(slots=True)
 class Window:
     """Scrapes of one service's pods. Keeps one scrape per pod and one sum per interval of the window."""
@@ -151,41 +172,44 @@ class Window:
     _intervals: deque[tuple[float, float, Scrape]] = field(default_factory=deque)
     _scraped_at: float | None = None
 
-    def add(self, pods: Mapping[str, Scrape], *, now: float) -> None:
-        """One round of scrapes, by pod uid. The first round of a pod only sets its base."""
+    def add(self, pods: Mapping[str, Scrape], *, now: float) -> "Happened | None":
+        """One round of scrapes, by pod uid. The first round of a pod only sets its base; None in the very first."""
+        known, before = frozenset(self._last.keys() & pods.keys()), self._scraped_at
         happened = total(since(scrape, self._last[uid]) for uid, scrape in pods.items() if uid in self._last)
         if self._scraped_at is not None:
             self._intervals.append((self._scraped_at, now, happened))
         self._last, self._scraped_at = dict(pods), now
         while self._intervals and self._intervals[0][1] <= now - self.span_seconds:
             self._intervals.popleft()
+        return Happened(before, now, happened, known) if before is not None else None
 
     def measured(self, *, percentile: float) -> Measured | None:
         """None when no request was answered in the window. ``percentile`` is 0 to 100."""
         if not self._intervals:
             return None
         counts = total(scrape for _, _, scrape in self._intervals)
-        arrivals, errors, failed = (counts.pop(series, {}) for series in (ARRIVALS, ERRORS, FAILED))
-        by_term = {term: c for (term, _), c in total({(t, ""): c} for (t, _), c in counts.items()).items()}
+        arrivals, errors, failed = (counts.get(series, {}) for series in (ARRIVALS, ERRORS, FAILED))
+        of_terms = ({(t, ""): c} for (t, _), c in counts.items() if t in TERMS)
+        by_term = {term: c for (term, _), c in total(of_terms).items()}
         service, pod = by_term.pop("service", {}), by_term.pop("pod", {})
-        by_term["total"] = service if _requests(service) else pod
-        of = "service" if _requests(service) else "pod"
-        requests = _requests(by_term["total"])
+        by_term["total"] = service if count_of(service) else pod
+        of = "service" if count_of(service) else "pod"
+        requests = count_of(by_term["total"])
         if requests == 0:
             return None
         start, end = self._intervals[0][0], self._intervals[-1][1]
         return Measured(
             terms={t: q for t, q in ((t, _quantiles(v, percentile)) for t, v in by_term.items()) if q is not None},
             requests=requests,
-            requests_per_second=(_requests(arrivals) if arrivals else requests) / (end - start),
-            errors=_requests(errors) if errors else _requests(failed),
-            hits=sum(_requests(counts.get((of, outcome), {})) for outcome in ("hit", "coalesced")),
+            requests_per_second=(count_of(arrivals) if arrivals else requests) / (end - start),
+            errors=count_of(errors) if errors else count_of(failed),
+            hits=sum(count_of(counts.get((of, outcome), {})) for outcome in ("hit", "coalesced")),
             window_seconds=end - start,
             ended_at=end,
         )
 
 
-def _requests(counts: Counts) -> int:
+def count_of(counts: Counts) -> int:
     return round(sum(counts.values()))
 
 

@@ -12,6 +12,7 @@ from cycleops.service.deployed import Deployed
 from cycleops.service.haproxy import ADMIN_PORT, POD_PORT
 from cycleops.service.haproxy_times import PAGES
 from cycleops.service.histograms import Scrape, Series, Window, parse
+from cycleops.service.interval import Interval, interval_of
 from cycleops.service.observation import Measurement
 from cycleops.service.rollout import Pod
 
@@ -42,6 +43,7 @@ class _Watched:
     published: Measurement = Measurement()
     published_at: float = 0.0
     failures: int = 0
+    interval: Interval | None = None
 
 
 class Measurer:
@@ -60,6 +62,11 @@ class Measurer:
         watched = self._watched.get(uid)
         return watched.published if watched is not None else Measurement()
 
+    def interval(self, uid: str) -> Interval | None:
+        """The newest one that is a measurement; None before the first."""
+        watched = self._watched.get(uid)
+        return watched.interval if watched is not None else None
+
     def forget(self, uid: str) -> None:
         self._watched.pop(uid, None)
 
@@ -72,7 +79,7 @@ class Measurer:
     ) -> Measurement:
         """One round over the ready pods. Pods that can't be read are left out; none at all makes it stale."""
         watched = self._watched.get(uid)
-        if watched is None or watched.deployed != deployed:  # the numbers of another plan must not judge this one
+        if watched is None or not watched.deployed.is_like(deployed):  # another plan's numbers must not judge this one
             before = watched.published if watched is not None else Measurement()
             watched = self._watched[uid] = _Watched(deployed=deployed, published=before)
         ready = [pod for pod in pods if pod.ready and pod.address]
@@ -82,7 +89,12 @@ class Measurer:
         if servers and not servers & scrapes.keys():
             return self._unreadable(watched, problem)
         watched.failures = 0
-        watched.window.add(scrapes, now=now)
+        happened = watched.window.add(scrapes, now=now)
+        if happened is not None:
+            balancers = {pod.uid for pod in ready if pod.role == BALANCER_ROLE}
+            budget = deployed.target_milliseconds
+            found = interval_of(happened, balancers=balancers, servers=servers, budget_milliseconds=budget)
+            watched.interval = found or watched.interval
         self._publish(watched, percentile=percentile, now=now)
         return watched.published
 

@@ -4,10 +4,12 @@
 2. Mode Recommend?                  show the plan, keep what is deployed
 3. A plan (a pinned one always is)? deploy it
 4. Nothing meets the budget?        keep what is deployed
+
+In mode Automatic the number of replicas of what serves is adaptation's, once something was measured.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cycleops.api.conditions import ServiceCondition
 from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode
@@ -25,7 +27,7 @@ _OVERLOAD = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``deploy`` None leaves the children alone. ``plan`` is what status shows."""
+    """``deploy`` None leaves the children alone. ``plan`` is what status shows; adaptation may deploy other numbers."""
 
     deploy: Deployed | None
     plan: Plan | None
@@ -39,8 +41,15 @@ def decide(observation: ServiceObservation) -> Decision:
     for policy in _CHAIN:
         decision = policy(observation)
         if decision is not None:
-            return decision
+            return _scaled(decision, observation)
     raise AssertionError("the last policy always decides")
+
+
+def _scaled(decision: Decision, observation: ServiceObservation) -> Decision:
+    adapted, deploy = observation.adapted, decision.deploy
+    if adapted is None or deploy is None or not observation.is_adapted:
+        return decision
+    return replace(decision, deploy=deploy.model_copy(update={"replicas": adapted.replicas}))
 
 
 def _nothing_to_plan_from(observation: ServiceObservation) -> Decision | None:
@@ -75,16 +84,18 @@ def _deploy_the_plan(observation: ServiceObservation) -> Decision | None:
 
 
 def _shed_by(spec: CycleServiceSpec, outcome: Outcome) -> float:
-    """Milliseconds after which an answer is refused.
+    """Milliseconds after which an answer is refused; of a model that generates, its first token.
 
     The budget is a percentile: the few requests beyond it are late, not lost. Only a queue of several budgets is
     overload, where refusing helps. A pinned plan that misses its budget must answer late: shedding would refuse all.
     """
-    budget = float(spec.budget.latency.milliseconds)
+    predicted = outcome.plan.predicted if outcome.plan else None
+    first_token = spec.budget.generation.first_token_milliseconds if spec.budget.generation else None
+    budget = float(first_token if first_token is not None else spec.budget.latency.milliseconds)
     if outcome.feasible or outcome.plan is None:
         return _OVERLOAD * budget
-    predicted = outcome.plan.predicted.latency_ms if outcome.plan.predicted else None
-    return max(budget, _LATE * (predicted or budget))
+    late = (predicted.latency_ms if first_token is None else predicted.first_token_ms) if predicted else None
+    return max(budget, _LATE * (late or budget))
 
 
 def _keep_what_serves(observation: ServiceObservation) -> Decision:
@@ -102,11 +113,12 @@ def _feasible(observation: ServiceObservation) -> Finding:
 
 def _serving_plan(observation: ServiceObservation) -> Plan | None:
     """The plan in status as long as it is what serves; a stale recommendation goes."""
-    plan, deployed = observation.status.plan, observation.deployed
+    plan, deployed, adaptation = observation.status.plan, observation.deployed, observation.status.adaptation
     if plan is None or deployed is None:
         return None
     same = (plan.variant, plan.hardware, plan.batch_size) == (deployed.variant, deployed.hardware, deployed.batch_size)
-    return plan if same and plan.replicas == deployed.replicas else None
+    numbers = (plan.replicas, *((adaptation.replicas,) if adaptation is not None else ()))
+    return plan if same and deployed.replicas in numbers else None
 
 
 def _dated(plan: Plan, observation: ServiceObservation) -> Plan:

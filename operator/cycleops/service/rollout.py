@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from cycleops.api.reasons import Reason
@@ -27,6 +28,11 @@ class Rollout:
     @property
     def complete(self) -> bool:
         return self.seen and self.updated == self.there == self.available == self.wanted
+
+    @property
+    def only_scales(self) -> bool:
+        """Every pod is of the newest template; some may be missing or start."""
+        return self.seen and self.updated == self.there
 
 
 def rollout_of(facts: Facts | None) -> Rollout:
@@ -62,6 +68,12 @@ class Pod:
     ready: bool
     problem: str = ""
     reason: Reason = Reason.ROLLOUT_STALLED
+    startup_seconds: float | None = None  # from made to ready, scheduling and pulling included
+
+
+def startup_seconds(pods: Iterable[Pod], *, role: str) -> float | None:
+    """The shortest of the pods': one whose readiness came back later says nothing of starting."""
+    return min((p.startup_seconds for p in pods if p.role == role and p.startup_seconds is not None), default=None)
 
 
 def pod_of(body: Body, *, role: str) -> Pod:
@@ -77,7 +89,15 @@ def pod_of(body: Body, *, role: str) -> Pod:
         ready=ready,
         problem="" if ready or not problem else f"pod {metadata['name']}: {problem}",
         reason=reason,
+        startup_seconds=_startup_seconds(metadata, conditions) if ready else None,
     )
+
+
+def _startup_seconds(metadata: Body, conditions: Mapping[str, Body]) -> float | None:
+    made, became = metadata.get("creationTimestamp"), conditions["Ready"].get("lastTransitionTime")
+    if made is None or became is None:
+        return None
+    return max((datetime.fromisoformat(became) - datetime.fromisoformat(made)).total_seconds(), 0.0)
 
 
 def _problem(status: Body, conditions: Mapping[str, Body]) -> tuple[Reason, str]:

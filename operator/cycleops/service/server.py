@@ -19,6 +19,7 @@ from cycleops.service.quantities import size_bytes
 # answering until no request came for a while; at most so long.
 DRAIN_SECONDS = 20
 LIVE_PATH = "/v2/health/live"
+_KEY_VALUE_PART = 4  # of a pod's memory; the rest is for weights, activations and Python
 _SIDECAR_MEMORY = 160 * 1024 * 1024  # Python, aiohttp and buffers, without the cached answers
 _GRPC_MEMORY = 32 * 1024 * 1024  # grpc's library and its buffers (measured: docs/notes/2026-11-25-protocols.md)
 _MODEL_VOLUME = "model"
@@ -70,9 +71,19 @@ def _server_config(
         workers=server_workers_of(hardware),
         threads=server_threads_of(hardware),
         drain_seconds=DRAIN_SECONDS,
+        key_value_bytes=_key_value_bytes(spec, hardware),
         **lengths,
         **tenants,
     )
+
+
+def _key_value_bytes(spec: CycleServiceSpec, hardware: HardwareClassSpec) -> int | None:
+    """Of generated text, a share of the memory that a pod asks for: a plan's sequences have room in it, or as many of
+    them as do. None, the server's own number, where the spec doesn't speak of generated text.
+    """
+    generates = spec.traffic.output_tokens is not None or spec.budget.generation is not None
+    memory = hardware.resources.requests.get("memory")
+    return size_bytes(memory) // _KEY_VALUE_PART if generates and memory else None
 
 
 def _sidecar_config(owner: Owner, spec: CycleServiceSpec, deployed: Deployed, image: str) -> SidecarConfig:

@@ -9,6 +9,7 @@ from cycleops.api.cycleservice import PlanningMode
 from cycleops.api.cycleservice_status import CycleServiceStatus, Measured
 from cycleops.api.reasons import Reason
 from cycleops.controller.apply import Problem
+from cycleops.service.adaptation import adaptation, profile_current
 from cycleops.service.budget import budget_met
 from cycleops.service.children import Names
 from cycleops.service.finding import Finding
@@ -22,12 +23,14 @@ def new_status(observation: ServiceObservation, decision: Decision, problems: Se
     names = Names(observation.owner.name)
     server = rollout_of(observation.children.get(("Deployment", names.server)))
     balancer = rollout_of(observation.children.get(("Deployment", names.balancer)))
+    adapted = adaptation(observation)
     findings = [
         observation.evidence.finding,
         decision.feasible,
         _plan_current(observation, decision, server),
         _ready(observation, decision, server, balancer),
         budget_met(observation),
+        profile_current(observation, adapted),
         _progressing(decision, server, balancer),
         _stalled(observation, server, balancer, problems),
     ]
@@ -46,6 +49,7 @@ def new_status(observation: ServiceObservation, decision: Decision, problems: Se
         nearest_feasible=list(shown.nearest),
         frontier=list(shown.frontier),
         measured=_measured(observation) or before.measured,
+        adaptation=adapted,
         replicas=server.there,
         ready_replicas=server.ready,
         baseline_accuracy=shown.baseline_accuracy,
@@ -92,12 +96,16 @@ def _plan_current(observation: ServiceObservation, decision: Decision, server: R
         return Finding(kind, False, Reason.NO_PLAN, "there is no plan for the spec as it is")
     name = f"{plan.variant} on {plan.hardware}, batch {plan.batch_size}, {plan.replicas} replica(s)"
     model = observation.evidence.model
-    applied = decision.deploy is not None and model is not None and decision.deploy.serves(plan, model)
-    if not applied:
+    deploy = decision.deploy
+    if deploy is not None and observation.is_adapted and deploy.replicas != plan.replicas:
+        name += f"; {deploy.replicas} as adapted (status.adaptation says why)"
+        plan = plan.model_copy(update={"replicas": deploy.replicas})
+    if deploy is None or model is None or not deploy.serves(plan, model):
         return Finding(
             kind, False, Reason.RECOMMENDED, f"{name} is recommended; planning.mode Automatic would deploy it"
         )
-    if not server.complete:
+    scaling = observation.is_adapted and server.available > 0 and server.only_scales
+    if not server.complete and not scaling:
         return Finding(kind, False, Reason.PLAN_PENDING, f"{name} is being rolled out")
     return Finding(kind, True, Reason.PLAN_APPLIED, f"{name} serves")
 
@@ -110,7 +118,10 @@ def _ready(observation: ServiceObservation, decision: Decision, server: Rollout,
     if balancer.available == 0:
         return Finding(kind, False, Reason.BALANCER_UNAVAILABLE, "no balancer pod is ready")
     pods = f"{server.available} of {server.wanted} server pods are ready"
-    if server.available < max(server.wanted, 1):
+    adapted = observation.adapted if observation.is_adapted else None
+    # Those that adaptation adds are not missed until they are there.
+    wanted = server.wanted if adapted is None else min(server.wanted, adapted.fewest)
+    if server.available < max(wanted, 1):
         return Finding(kind, False, Reason.REPLICAS_UNAVAILABLE, pods)
     if observation.outcome is None or observation.outcome.plan is None:
         return Finding(kind, True, Reason.OLD_PLAN_SERVES, f"{pods}, of the plan before: see ModelReady and Feasible")

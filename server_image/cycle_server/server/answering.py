@@ -137,6 +137,8 @@ class Answerer:
         content = write(model, request, computed)
         watch.lap("post")
         self.observe(call)
+        labels: list[int] = computed.logits[:, : len(model.engine.manifest.labels)].argmax(axis=1).tolist()
+        self.metrics.count_texts(lengths=map(len, tokens), labels=labels)
         return Answered(content=content, terms=watch.terms), computed.batch_size
 
     def terms_of(self, call: Call) -> tuple[Flow, float]:

@@ -78,6 +78,19 @@ def test_many_at_once_get_the_answers_they_get_alone(server: Running) -> None:
     assert [label for label, _ in answers(several.body)] == [alone[text][0] for text in TEXTS]
 
 
+def test_lengths_and_labels_of_computed_texts_are_counted(server: Running) -> None:
+    """The operator sees by them when the inputs shift."""
+
+    def counted() -> tuple[float, float]:
+        text = server.call("/metrics").body
+        lengths = float(re.findall(r"cycle_input_tokens_count (\S+)", text)[0])
+        return lengths, sum(float(n) for n in re.findall(r'cycle_answers_total\{index="\d+"\} (\S+)', text))
+
+    before = counted()
+    assert server.infer(*TEXTS).status == 200
+    assert counted() == (before[0] + len(TEXTS), before[1] + len(TEXTS))
+
+
 def test_an_empty_text_and_a_very_long_one_are_answered(server: Running) -> None:
     reply = server.infer("", "cat " * 20_000)
     assert reply.status == 200

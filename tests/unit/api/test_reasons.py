@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cycleops.api.reasons import CandidateReason, Reason
+from cycleops.api.reasons import CandidateReason, Reason, ScalingReason
+from cycleops.planner.adaptation import Reason as AdaptReason
 from cycleops.planner.result import Obstacle, RejectReason
 
 ROOT = Path(__file__).parents[3]
@@ -25,4 +26,5 @@ def test_reported_reason_is_documented(reason: str) -> None:
 
 def test_planner_and_api_have_the_same_words() -> None:
     assert {reason.value for reason in CandidateReason} == {reason.value for reason in RejectReason}
+    assert {reason.value for reason in ScalingReason} == {reason.value for reason in AdaptReason}
     assert {obstacle.value for obstacle in Obstacle} <= {reason.value for reason in Reason}

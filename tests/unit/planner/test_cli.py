@@ -87,6 +87,8 @@ def test_plot(profiles: Path, tmp_path: Path, suffix: str) -> None:
         ("rate=5ms", "rate"),
         ("p999=50ms", "percentile"),
         ("replicas=0", "replicas"),
+        ("loss=2x", "loss"),
+        ("zones=1", "zones"),
     ],
 )
 def test_what_if_that_is_not_understood_is_named(profiles: Path, what_if: str, word: str) -> None:
@@ -119,6 +121,69 @@ def test_profiles_of_two_models_are_not_mixed(profiles: Path) -> None:
     result = invoke(profiles)
     assert result.exit_code == 2
     assert "2 models" in result.output
+
+
+def test_headroom_costs_a_replica(profiles: Path, tmp_path: Path) -> None:
+    replicas = []
+    for what_if in ("rate=10x", "rate=10x,loss=1", "rate=10x,zones=2", "rate=10x,loss=0"):
+        out = tmp_path / "plan.json"
+        assert invoke(profiles, "--what-if", what_if, "--json", str(out)).exit_code == 0
+        replicas.append(json.loads(out.read_text())["plan"]["replicas"])
+    alone, loss, zones, none = replicas
+    assert loss == alone + 1
+    assert zones >= loss
+    assert none == alone
+
+
+def simulate(profiles: Path, plan: Path, trace: Path, *more: str) -> Result:
+    arguments = ["simulate", "-f", str(EXAMPLES / "cycleservice.yaml"), "--profiles", str(profiles)]
+    arguments += ["--hardware", str(EXAMPLES / "hardwareclass.yaml"), "--plan", str(plan), "--trace", str(trace)]
+    return CliRunner().invoke(app, [*arguments, *more], env={"COLUMNS": "160"})
+
+
+def test_a_trace_is_replayed_against_a_plan(profiles: Path, tmp_path: Path) -> None:
+    """Rates of 20 and 500: the plan for 20 holds the first and not the second, which ten replicas do."""
+    plan, trace, out, picture = (tmp_path / name for name in ("plan.json", "trace.csv", "out.json", "out.png"))
+    assert invoke(profiles, "--json", str(plan)).exit_code == 0
+    trace.write_text("seconds,requestsPerSecond\n0,20\n60,500\n120,20\n180,20\n")
+    result = simulate(profiles, plan, trace, "--json", str(out), "--plot", str(picture))
+    assert result.exit_code == 1, result.output
+    assert "above the budget of 80 ms" in result.output
+    windows = json.loads(out.read_text())["windows"]
+    assert [w["requests_per_second"] for w in windows] == pytest.approx([20, 500, 20, 20], rel=0.15)
+    assert windows[0]["within"] > 0.99
+    assert windows[1]["within"] < 0.5
+    assert windows[0]["utilization"] < 0.5 < windows[1]["utilization"] <= 1.001
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert simulate(profiles, plan, trace, "--replicas", "10").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("time\n1\n2\n", "header"),
+        ("seconds\n1\nx\n", "trace.csv:3"),
+        ("seconds,requestsPerSecond\n0,5\n0,5\n", "rise"),
+        ("seconds,requestsPerSecond\n0,5\n1e9,5\n", "at most"),
+        ("seconds\n1\n", "two lines"),
+    ],
+)
+def test_a_trace_that_is_not_understood_is_named(profiles: Path, tmp_path: Path, text: str, word: str) -> None:
+    plan, trace = tmp_path / "plan.json", tmp_path / "trace.csv"
+    assert invoke(profiles, "--json", str(plan)).exit_code == 0
+    trace.write_text(text)
+    result = simulate(profiles, plan, trace)
+    assert result.exit_code == 2
+    assert word in result.output.replace("\n", "")
+
+
+def test_a_plan_that_is_none_is_named(profiles: Path, tmp_path: Path) -> None:
+    plan, trace = tmp_path / "plan.json", tmp_path / "trace.csv"
+    trace.write_text("seconds\n1\n2\n")
+    assert invoke(profiles, "--what-if", "p99=8ms", "--json", str(plan)).exit_code == 1
+    result = simulate(profiles, plan, trace)
+    assert result.exit_code == 2
+    assert "plan --json" in result.output.replace("\n", " ")
 
 
 def test_crds_are_written(tmp_path: Path) -> None:

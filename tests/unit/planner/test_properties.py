@@ -7,12 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cycleops.planner import AccuracyFloor, Budget, Candidate, Limits, Planner, Settings, Workload, to_dict
+from cycleops.planner import (
+    AccuracyFloor,
+    Budget,
+    Candidate,
+    Headroom,
+    Limits,
+    Planner,
+    Settings,
+    TrafficClass,
+    Workload,
+    to_dict,
+)
 from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.mix import Mix, find
 from cycleops.planner.model import Algorithm, Pinned
 from cycleops.planner.option import Option
 from cycleops.planner.prepare import Problem
-from cycleops.planner.search import solve
 from cycleops.planner.service_time import ServiceTimes, service_times
 from tests.unit.planner.profiles import candidate
 
@@ -39,8 +50,8 @@ percentiles = st.sampled_from([80.0, 90.0, 95.0])  # each leaves 60 of 2,000 req
 algorithms = st.sampled_from(list(Algorithm))
 
 
-def best(problem: Problem) -> Option | None:
-    return solve(problem, problem.evaluator()).option
+def best(problem: Problem) -> Option | Mix | None:
+    return find(problem, problem.evaluator())
 
 
 def cost(problem: Problem) -> float:
@@ -49,18 +60,30 @@ def cost(problem: Problem) -> float:
     return math.inf if option is None else option.cost_per_hour
 
 
+SHORT = TrafficClass(
+    name="short", rate_share=0.7, input_tokens_p50=8, input_tokens_p99=24, percentile=95, latency_share=0.7
+)
+LONG = TrafficClass(name="long", rate_share=0.3, input_tokens_p50=24, input_tokens_p99=60, percentile=80)
+headrooms = st.sampled_from([Headroom(), Headroom(replicas=1), Headroom(zones=3)])
+
+
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
     floor = draw(st.none() | st.integers(60, 90))
     return Problem(
-        workload=Workload(rate_per_second=draw(rates), input_tokens_p50=16, input_tokens_p99=48),
+        workload=Workload(
+            rate_per_second=draw(rates),
+            input_tokens_p50=16,
+            input_tokens_p99=48,
+            classes=draw(st.sampled_from([(), (SHORT, LONG)])),
+        ),
         budget=Budget(
             percentile=draw(percentiles),
             latency_milliseconds=draw(latencies),
             accuracy=None if floor is None else AccuracyFloor(metric="f1Macro", minimum=floor / 100),
         ),
         candidates=tuple(draw(candidate_lists)),
-        limits=Limits(maximum_replicas=8),
+        limits=Limits(maximum_replicas=8, mixes=draw(st.booleans()), headroom=draw(headrooms)),
         algorithm=draw(algorithms),
         seed=0,
         pinned=Pinned(),
@@ -142,9 +165,9 @@ def test_a_plan_holds_its_budget_and_its_limits(problem: Problem) -> None:
     if option is None:
         return
     assert option.sizing.sized_at_ms <= problem.budget.latency_milliseconds
-    assert 1 <= option.choice.replicas <= problem.limits.maximum_replicas
+    assert 1 <= option.replicas <= problem.limits.maximum_replicas
     floor = problem.budget.accuracy
-    assert floor is None or floor.minimum is None or (option.prepared.accuracy or 0) >= floor.minimum
+    assert floor is None or floor.minimum is None or -option.rank[1] >= floor.minimum
 
 
 @few

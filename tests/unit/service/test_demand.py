@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cycleops.api.cycleservice import Traffic
+from cycleops.api.traffic import Traffic
 from cycleops.service.demand import planned_rate
 from cycleops.service.histograms import Measured
 

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from cycle_wire.profile import GenerationRow
 from cycle_wire.profile import Histogram as Times
+from cycle_wire.serving import ServerConfig
 from cycleops.api.conditions import ConditionStatus, ServiceCondition, find_condition
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.reasons import Reason
@@ -16,8 +17,9 @@ from cycleops.service.histograms import Measured, Quantiles, Window, parse
 from cycleops.service.observation import Measurement, Outcome
 from cycleops.service.planning import Planning
 from cycleops.service.policies import decide
+from cycleops.service.server import server_children
 from cycleops.service.status import new_status
-from tests.unit.service.make import found, hardware, observation, profile, sources, spec
+from tests.unit.service.make import OWNER, deployed, found, hardware, observation, profile, sources, spec
 
 LATENCY = {"percentile": 95, "milliseconds": 4000}
 TRAFFIC = {
@@ -146,3 +148,30 @@ def test_the_servers_histograms_of_tokens_are_read() -> None:
     assert measured.requests == 40
     assert 20 < measured.terms["firstToken"].budgeted <= 50
     assert 10 < measured.terms["perToken"].budgeted <= 20
+
+
+def test_what_waits_too_long_for_its_first_token_is_refused() -> None:
+    """Servers refuse by the first token, not by the whole answer: four of its budgets are overload."""
+    caps = {"firstTokenMilliseconds": 100}
+    capped = observation(spec=spec(budget={"latency": LATENCY, "generation": caps}, traffic=TRAFFIC))
+    decision = decide(capped)
+    assert decision.deploy is not None
+    assert (decision.deploy.budget_milliseconds, decision.deploy.target_milliseconds) == (400.0, 4000.0)
+    without = decide(observation(spec=spec(budget={"latency": LATENCY}, traffic=TRAFFIC)))
+    assert without.deploy is not None
+    assert without.deploy.budget_milliseconds == 16_000.0
+
+
+def test_keys_and_values_have_a_quarter_of_the_memory() -> None:
+    """A plan's most sequences at once are the server's."""
+
+    def server(**changes: Any) -> ServerConfig:
+        service = spec(**changes)
+        plan_ = deployed(batch_size=8)
+        asked = hardware(resources={"requests": {"cpu": "1", "memory": "8Gi"}})
+        children = server_children(owner=OWNER, spec=service, deployed=plan_, hardware=asked, image="server")
+        return ServerConfig.model_validate_json(children[0]["data"]["server.json"])
+
+    generating = server(traffic=TRAFFIC, budget={"latency": LATENCY})
+    assert (generating.maximum_batch_size, generating.key_value_bytes) == (8, 2 * 1024**3)
+    assert server().key_value_bytes is None

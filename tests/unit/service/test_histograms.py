@@ -41,7 +41,7 @@ def test_only_our_histograms_are_taken_bucket_by_bucket() -> None:
     pod.answer([0.015, 0.03])
     pod.answer([0.001], outcome="hit")
     scrape = pod.scrape()
-    assert set(scrape) == {("pod", "miss"), ("pod", "hit"), ("compute", "")}
+    assert set(scrape) == {("pod", "miss"), ("pod", "hit"), ("compute", ""), ("compute sum", "")}
     assert scrape["pod", "miss"] == {0.01: 0, 0.02: 1, 0.05: 1, 0.1: 0, float("inf"): 0}
 
 

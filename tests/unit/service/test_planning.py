@@ -101,7 +101,7 @@ async def test_a_pass_that_is_cut_off_finds_the_answer_later() -> None:
     await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    running = planning._answers["uid"][1]
+    running = planning._answers["uid", False][1]
     assert not running.cancelled()
     assert await outcome(planning) is await running
 

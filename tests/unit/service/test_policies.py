@@ -63,6 +63,7 @@ def test_nothing_is_deployed_before_the_evidence_is_there() -> None:
         "PlanCurrent": ("False", "NoPlan"),
         "Ready": ("False", "NoPlan"),
         "BudgetMet": ("Unknown", "NotMeasured"),
+        "ProfileCurrent": ("Unknown", "NotMeasured"),
         "Progressing": ("False", "AsExpected"),
         "Stalled": ("False", "AsExpected"),
     }

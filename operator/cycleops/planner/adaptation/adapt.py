@@ -57,17 +57,17 @@ def _learn(
     state: State, seen: Measurement, *, attainment: Attainment, target: Target, settings: AdaptSettings
 ) -> State:
     correction = state.correction
-    rate = seen.arrivals / seen.window_seconds
+    computed = seen.arrivals if seen.computed is None else seen.computed
     if seen.compute_seconds is not None and seen.ready_replicas:
         replicas = min(seen.ready_replicas, attainment.maximum_replicas)
         expected = attainment.expected_compute_seconds(
-            replicas=replicas, rate_per_second=rate, slowness=correction.slowness
+            replicas=replicas, rate_per_second=computed / seen.window_seconds, slowness=correction.slowness
         )
         elapsed = seen.window_seconds if state.measured_at is None else seen.ended_at - state.measured_at
         correction = correct(
             correction,
             ratio=seen.compute_seconds / expected * correction.slowness,
-            requests=seen.answered,
+            requests=seen.answered if seen.computed is None else seen.computed,
             elapsed_seconds=elapsed,
         )
     forecast = observe(state.rate, arrivals=seen.arrivals, window_seconds=seen.window_seconds, ended_at=seen.ended_at)
@@ -102,7 +102,13 @@ def _stale(state: State, now: float, target: Target) -> tuple[State, Decision]:
     state = state.model_copy(update={"fewer_since": None, "replicas": replicas})
     message = f"no measurement {age}: {replicas} replica(s) stay, since no news is not no traffic"
     return state, Decision(
-        replicas=replicas, reason=Reason.STALE, message=message, needed=None, forecast_per_second=0.0, stale=True
+        replicas=replicas,
+        reason=Reason.STALE,
+        message=message,
+        needed=None,
+        forecast_per_second=0.0,
+        stale=True,
+        profile_stale=_profile_stale(state),
     )
 
 

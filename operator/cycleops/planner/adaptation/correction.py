@@ -22,6 +22,7 @@ REQUEST_NOISE = 0.5  # coefficient of variation of one request's compute, within
 GATE = 4.0
 BELIEVE_AFTER = 4  # gated measurements in a row, all on one side
 STALE_BEYOND = 0.25  # a slowness this far from 1, surely: the profile is stale
+KNOWN_TO = 0.1  # a deviation below which the slowness is known; above it, little was measured
 _PRIOR = 0.15  # before anything was measured: what a profile on the same class of hardware may be off
 
 

@@ -24,6 +24,7 @@ class Measurement(_Frozen):
     late: int = Field(ge=0, description="Of the answered, those after the budget.")
     refused: int = Field(default=0, ge=0, description="Shed or failed.")
     compute_seconds: float | None = Field(default=None, gt=0, description="Mean compute of an answered request.")
+    computed: int | None = Field(default=None, ge=0, description="Requests behind that mean; None: all answered.")
     ready_replicas: int = Field(ge=0)
     lengths: tuple[int, ...] = Field(
         default=(), max_length=MAXIMUM_BUCKETS, description="Requests by bucket of input length."

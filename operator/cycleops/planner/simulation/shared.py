@@ -10,6 +10,7 @@ from cycleops.planner.simulation.rules import Handling, Requests, Rules, Table
 from cycleops.planner.simulation.shared_state import BATCHES, LARGEST, new_state
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class SharedServed:
     start: Array
     end: Array
     leave: Array
+    chosen: Indices
     busy_seconds: float
     cores: int
     batches: int
@@ -55,6 +57,7 @@ def on_shared_cores(
         start=state.start,
         end=state.end,
         leave=state.leave,
+        chosen=state.chosen,
         busy_seconds=float(state.busy[0]),
         cores=cores,
         batches=int(state.counts[BATCHES]),

@@ -13,6 +13,7 @@ def table(*, maximum_replicas: int = 10) -> Attainment:
     share = tuple(tuple(by_load * f for f in factor) for by_load in _BY_LOAD)
     return Attainment(
         capacity_per_second=20.0,
+        sizes=tuple(range(1, maximum_replicas + 1)),
         loads=LOADS,
         budgets=BUDGETS,
         share=(share,) * maximum_replicas,

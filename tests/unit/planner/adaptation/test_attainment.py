@@ -1,5 +1,9 @@
 """The table of what replicas do: made by the planner's simulator, read between its points."""
 
+import itertools
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +11,7 @@ from hypothesis import strategies as st
 
 from cycleops.planner import Algorithm, HardwareOption, Settings, Workload
 from cycleops.planner.adaptation import Attainment, tabulate
+from cycleops.planner.adaptation.tabulate import sizes
 from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.service_time import service_times
@@ -91,4 +96,48 @@ def test_beyond_the_last_load_nothing_is_promised() -> None:
 
 def test_a_table_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="capacity_per_second"):
-        Attainment(capacity_per_second=0.0, loads=(0, 1), budgets=(0.5, 1), share=(), compute_seconds=())
+        Attainment(capacity_per_second=0.0, sizes=(), loads=(0, 1), budgets=(0.5, 1), share=(), compute_seconds=())
+    known = table(maximum_replicas=2)
+    with pytest.raises(ValueError, match="sizes must begin with 1"):
+        replace(known, sizes=(2, 3))
+    with pytest.raises(ValueError, match="one row of share"):
+        replace(known, sizes=(1,))
+
+
+@given(maximum=st.integers(1, 1000))
+def test_many_replicas_are_few_simulations(maximum: int) -> None:
+    counted = sizes(maximum)
+    assert (counted[0], counted[-1]) == (1, maximum)
+    assert all(a < b <= max(a + 1, math.ceil(1.25 * a)) for a, b in itertools.pairwise(counted))
+    assert len(counted) <= 35
+
+
+def test_between_two_sizes_the_smaller_ones_row_counts() -> None:
+    known = table(maximum_replicas=4)
+    sparse = replace(
+        known,
+        sizes=(1, 2, 4),
+        share=(*known.share[:2], known.share[3]),
+        compute_seconds=(*known.compute_seconds[:2], known.compute_seconds[3]),
+    )
+    for rate in (10.0, 40.0, 55.0):
+        assert sparse.share_within(replicas=3, rate_per_second=rate) == known.share_within(
+            replicas=3, rate_per_second=rate
+        )
+    assert sparse.maximum_replicas == 4
+
+
+def test_two_workers_of_a_replica_are_as_two_replicas(made: Attainment) -> None:
+    both = tabulate(
+        times=service_times(CANDIDATE.profile),
+        hardware=HardwareOption(name="cpu-small", cost_per_hour=0.02),
+        workload=WORKLOAD,
+        budget_milliseconds=80.0,
+        batch_size=4,
+        delay_milliseconds=0.0,
+        maximum_replicas=1,
+        workers=2,
+        settings=SETTINGS,
+    )
+    assert both.capacity_per_second == pytest.approx(2 * made.capacity_per_second)
+    assert both.share[0] == made.share[1]

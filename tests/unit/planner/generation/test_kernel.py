@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cycle_wire.profile import bucket_of
@@ -145,61 +143,6 @@ def test_least_connections_waits_less_than_round_robin() -> None:
         for policy in (kernel.ROUND_ROBIN, kernel.LEAST_CONNECTIONS)
     }
     assert waits[kernel.LEAST_CONNECTIONS] < waits[kernel.ROUND_ROBIN]
-
-
-def plainly(given_: Sequences, seconds: Array, *, shared: float, most: int, prompt_tokens: int) -> list[list[float]]:
-    """One replica, token by token: [start, first token, last token] of each."""
-    waiting = sorted(range(len(given_.arrival)), key=lambda i: given_.ready[i])
-    missing, left = given_.prompt.copy(), given_.output.copy()
-    under_way: list[int] = []
-    found: list[list[float]] = [[0.0, 0.0, 0.0] for _ in waiting]
-    now = 0.0
-    while waiting or under_way:
-        if not under_way:
-            now = max(now, given_.ready[waiting[0]])
-        while waiting and given_.ready[waiting[0]] <= now and len(under_way) < most:
-            under_way.append(waiting.pop(0))
-            found[under_way[-1]][0] = now
-        decoding = [i for i in under_way if missing[i] == 0]
-        parts = [seconds[len(decoding)]] if decoding else []
-        room = prompt_tokens
-        for i in under_way:
-            tokens = min(missing[i], room)
-            if tokens:
-                parts.append(given_.prefill[i] * tokens / given_.prompt[i])
-                missing[i] -= tokens
-                room -= tokens
-        prompts = parts[1:] if decoding else parts
-        once = len(parts) - 1
-        now += (parts[0] if decoding else 0.0) + max(sum(prompts) - once * shared, 0.0)
-        for i in [i for i in under_way if missing[i] == 0]:
-            if left[i] == given_.output[i]:
-                found[i][1] = now
-            left[i] -= 1
-            if left[i] == 0:
-                found[i][2] = now
-                under_way.remove(i)
-    return found
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_one_replica_is_the_rule_written_down_plainly(data: st.DataObject) -> None:
-    count = data.draw(st.integers(1, 12))
-    stream = np.random.default_rng(data.draw(st.integers(0, 10_000)))
-    arrival = np.cumsum(stream.exponential(data.draw(st.sampled_from([0.001, 0.02, 0.2])), count))
-    given_ = sequences(
-        arrival,
-        ready=arrival + stream.random(count) * 0.01,
-        prompt=stream.integers(1, 30, count),
-        output=stream.integers(1, 9, count),
-        prefill=stream.random(count) * 0.05,
-    )
-    most, prompt_tokens = data.draw(st.integers(1, 5)), data.draw(st.sampled_from([4, 16, 1000]))
-    seconds, shared = 0.003 + 0.002 * np.arange(most + 1), data.draw(st.sampled_from([0.0, 0.002]))
-    state = run(given_, steps_of(seconds, shared=shared), most=most, prompt_tokens=prompt_tokens)
-    expected = np.array(plainly(given_, seconds, shared=shared, most=most, prompt_tokens=prompt_tokens))
-    assert np.stack([state.start, state.first, state.end], axis=1) == pytest.approx(expected)
 
 
 def test_a_step_takes_what_the_sequences_are_long() -> None:
