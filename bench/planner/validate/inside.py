@@ -22,7 +22,6 @@ from bench.planner.validate.texts import Asked, rows
 from bench.planner.validate.variants import variant_folder
 from bench.serve.machine import Disturbance, processes_of
 from cycle_server.profiler.main import profile_variant, summary
-from cycle_server.profiler.rows import Row
 from cycle_wire.parts import Evaluation, Fields
 from cycle_wire.serving import ProfileVariant, ProfilingConfig
 from cycle_wire.training import JobIdentity
@@ -38,15 +37,16 @@ WARM_UP_SECONDS = 2.0
 def profile(names: list[str], files: Files, cores: Cores) -> None:
     """The profiler itself, with everything that it starts on the pods' core; then the way to the pods."""
     everywhere = os.sched_getaffinity(0)
-    data = [Row(text=row["gloss"], label=row["supersense"]) for row in rows()[:EVALUATION_ROWS]]
+    evaluation = Path(tempfile.mkdtemp()) / "rows.jsonl"
+    evaluation.write_text("\n".join(json.dumps(row) for row in rows()[:EVALUATION_ROWS]), encoding="utf-8")
     for name in names:
         folder, manifest = variant_folder(files.variants, name)
         config = ProfilingConfig(
             job=JobIdentity(namespace="bench", name="planner", uid="0"),
             model_digest=manifest.model_digest,
             variants=[ProfileVariant(variant=manifest.variant, path=str(folder))],
-            evaluation_path="/none",
-            fields=Fields(),
+            evaluation_path=str(evaluation),
+            fields=Fields(text="gloss", label="supersense"),
             evaluation=Evaluation(),
             batch_sizes=BATCH_SIZES,
             sequence_lengths=SEQUENCE_LENGTHS,
@@ -55,7 +55,7 @@ def profile(names: list[str], files: Files, cores: Cores) -> None:
             image="bench",
         )
         os.sched_setaffinity(0, {cores.pods})
-        made = profile_variant(config, config.variants[0], data)
+        made = profile_variant(config, config.variants[0])
         os.sched_setaffinity(0, everywhere)
         files.profile(name).write_text(made.to_json(), encoding="utf-8")
         print(

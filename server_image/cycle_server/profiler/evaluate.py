@@ -1,7 +1,7 @@
 """Quality of a variant as the serving engine computes it, and whether batch neighbours change its answers."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
@@ -28,12 +28,12 @@ NEIGHBOUR_TEXTS = 48
 NEIGHBOUR_BATCHES = (4, 16)
 
 
-def check_metrics(names: Sequence[str]) -> None:
+def check_metrics(names: Sequence[str], *, known: Collection[str]) -> None:
     """Raises BadInputError for a metric that isn't known."""
     for name in names:
-        if name not in METRICS:
+        if name not in known:
             raise BadInputError(
-                f"unknown metric {name!r}; known: {', '.join(METRICS)}",
+                f"unknown metric {name!r}; known: {', '.join(known)}",
                 reason="UnknownMetric",
                 field="spec.evaluation.metrics",
             )

@@ -14,7 +14,6 @@ from pathlib import Path
 from aiohttp import ClientError, ClientSession
 
 from cycle_server.process import cpu_seconds, peak_resident_bytes
-from cycle_server.protocol import v2
 from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import TERMS, parse_timing
 from cycle_wire.base import WireModel
@@ -44,9 +43,12 @@ class HttpMeasurement:
     startup_seconds: float
 
 
-def measure_http(server: ServerConfig, texts: Sequence[str]) -> HttpMeasurement:
-    """Each text once as a miss, then again as a hit. Raises RuntimeError when a process or an answer isn't right."""
-    return asyncio.run(_measure(server, texts))
+def measure_http(server: ServerConfig, bodies: Sequence[bytes]) -> HttpMeasurement:
+    """Each request to infer once as a miss, then again as a hit.
+
+    Raises RuntimeError when a process or an answer isn't right.
+    """
+    return asyncio.run(_measure(server, bodies))
 
 
 def free_port() -> int:
@@ -55,7 +57,7 @@ def free_port() -> int:
         return port
 
 
-async def _measure(server: ServerConfig, texts: Sequence[str]) -> HttpMeasurement:
+async def _measure(server: ServerConfig, bodies: Sequence[bytes]) -> HttpMeasurement:
     server = server.model_copy(update={"port": free_port(), "model_name": MODEL_NAME, "drain_seconds": 0})
     sidecar = SidecarConfig(
         upstream=f"http://127.0.0.1:{server.port}",
@@ -75,8 +77,8 @@ async def _measure(server: ServerConfig, texts: Sequence[str]) -> HttpMeasuremen
         await _ready(session, sidecar.port, [server_process, sidecar_process])
         url = f"http://127.0.0.1:{sidecar.port}/v2/models/{MODEL_NAME}/infer"
         pids = (server_process.pid, sidecar_process.pid)
-        misses = await _measured(session, url, texts, "miss", pids)
-        hits = await _measured(session, url, texts, "hit", pids)
+        misses = await _measured(session, url, bodies, "miss", pids)
+        hits = await _measured(session, url, bodies, "hit", pids)
         memory = sum(peak_resident_bytes(pid) for pid in pids)
     return HttpMeasurement(
         overhead=Histogram.of(misses.overhead),
@@ -134,13 +136,13 @@ class _Measured:
 
 
 async def _measured(
-    session: ClientSession, url: str, texts: Sequence[str], outcome: str, pids: Sequence[int]
+    session: ClientSession, url: str, bodies: Sequence[bytes], outcome: str, pids: Sequence[int]
 ) -> _Measured:
-    """One text after the other; the first are warm-up."""
-    for text in texts[:WARM_UP_REQUESTS]:
-        await _paced(session, url, text, outcome)
+    """One request after the other; the first are warm-up."""
+    for body in bodies[:WARM_UP_REQUESTS]:
+        await _paced(session, url, body, outcome)
     before = sum(cpu_seconds(pid) for pid in pids)
-    answered = [await _paced(session, url, text, outcome) for text in texts[WARM_UP_REQUESTS:]]
+    answered = [await _paced(session, url, body, outcome) for body in bodies[WARM_UP_REQUESTS:]]
     spent = sum(cpu_seconds(pid) for pid in pids) - before
     model = [sum(seconds for term, seconds in terms.items() if term not in ("total", "queue")) for terms in answered]
     # The queue of an idle server is the hand-over between its threads: no waiting, so it belongs to the overhead.
@@ -152,15 +154,15 @@ async def _measured(
     )
 
 
-async def _paced(session: ClientSession, url: str, text: str, outcome: str) -> dict[str, float]:
+async def _paced(session: ClientSession, url: str, body: bytes, outcome: str) -> dict[str, float]:
     """Seconds: the total and the model's terms."""
     await asyncio.sleep(PACE_SECONDS)
     started = time.perf_counter()
-    async with session.post(url, data=v2.infer_request(text)) as response:
-        body = await response.read()
+    async with session.post(url, data=body) as response:
+        answer = await response.read()
         total = time.perf_counter() - started
     seen = response.headers.get(CACHE_HEADER)
     if response.status != 200 or seen != outcome:
-        raise RuntimeError(f"expected 200 and a {outcome}, got {response.status} and {seen}: {body[:200]!r}")
+        raise RuntimeError(f"expected 200 and a {outcome}, got {response.status} and {seen}: {answer[:200]!r}")
     terms = parse_timing(response.headers.get(TIMING_HEADER, ""))
     return {"total": total, **{term: terms.get(term, 0.0) for term in TERMS}}

@@ -4,20 +4,24 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from cycle_server.engine.pipeline import Engine
+from cycle_server.engine.stages import read_manifest
 from cycle_server.errors import BadInputError, BadVariantError
 from cycle_server.process import processor_name
-from cycle_server.profiler.evaluate import check_metrics, evaluate, neighbour_difference, tolerance
-from cycle_server.profiler.http import WARM_UP_REQUESTS, measure_http
+from cycle_server.profiler.evaluate import METRICS, check_metrics, evaluate, neighbour_difference, tolerance
+from cycle_server.profiler.http import measure_http
+from cycle_server.profiler.language import measure_language_model
 from cycle_server.profiler.measure import measure
+from cycle_server.profiler.measured import HTTP_REQUESTS, Measured, different
 from cycle_server.profiler.neighbours import busy_neighbours
-from cycle_server.profiler.rows import Row, read_rows
+from cycle_server.profiler.rows import read_rows
+from cycle_server.protocol import v2
 from cycle_server.texts import TextSource
+from cycle_wire.parts import Task
 from cycle_wire.profile import Histogram, Profile
 from cycle_wire.reports import FailureReport, ProfileReport
 from cycle_wire.sender import Sender
@@ -25,7 +29,6 @@ from cycle_wire.serving import ProfileVariant, ProfilingConfig, ServerConfig
 
 logger = logging.getLogger(__name__)
 
-HTTP_REQUESTS = 120 + WARM_UP_REQUESTS
 NO_BUDGET_MILLISECONDS = 60_000.0
 
 
@@ -33,13 +36,9 @@ def profile(config: ProfilingConfig) -> int:
     """Exit code 0. Raises BadInputError after having reported it."""
     sender = Sender(target=config.report, job=config.job)
     try:
-        check_metrics(config.evaluation.metrics)
-        rows = read_rows(
-            Path(config.evaluation_path), fields=config.fields, maximum_rows=config.evaluation.maximum_rows
-        )
         for variant in config.variants:
             started = time.monotonic()
-            made = profile_variant(config, variant, rows)
+            made = profile_variant(config, variant)
             sender.post(ProfileReport(profile=made))
             logger.info("%s: %.0f s, %s", variant.variant.name, time.monotonic() - started, summary(made))
     except BadInputError as error:
@@ -50,17 +49,13 @@ def profile(config: ProfilingConfig) -> int:
     return 0
 
 
-def profile_variant(config: ProfilingConfig, variant: ProfileVariant, rows: Sequence[Row]) -> Profile:
-    engine = Engine(Path(variant.path), threads=config.threads)
-    manifest = engine.manifest
+def profile_variant(config: ProfilingConfig, variant: ProfileVariant) -> Profile:
+    manifest = read_manifest(Path(variant.path))
     if manifest.variant.name != variant.variant.name or manifest.model_digest != config.model_digest:
         raise BadVariantError(
             f"{variant.path} holds {manifest.variant.name} of {manifest.model_digest}, "
             f"not {variant.variant.name} of {config.model_digest}"
         )
-    texts = [row.text for row in rows]
-    metrics = evaluate(engine, rows, metrics=config.evaluation.metrics)
-    difference = neighbour_difference(engine, texts)
     server = ServerConfig(
         model_name="profile",
         variant_path=variant.path,
@@ -72,14 +67,8 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant, rows: Sequ
         threads=config.threads,
         warmup_sequence_lengths=sorted(set(config.sequence_lengths)),
     )
-    with busy_neighbours(server):
-        measured = measure(
-            engine,
-            TextSource(texts, tokenizer=engine.tokenizer, seed=0),
-            batch_sizes=sorted(set(config.batch_sizes)),
-            sequence_lengths=sorted(set(config.sequence_lengths)),
-        )
-    http = measure_http(server, _different(texts, HTTP_REQUESTS))
+    measured = MEASURES[manifest.task](config, server)
+    http = measure_http(server, measured.bodies)
     return Profile(
         model_digest=config.model_digest,
         variant=variant.variant.name,
@@ -87,24 +76,51 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant, rows: Sequ
         hardware_class_hash=config.hardware_class_hash,
         image=config.image,
         server_settings_hash=settings_hash(workers=config.workers, threads=config.threads),
-        rows=measured,
+        rows=list(measured.rows),
+        generation=list(measured.generation),
         overhead=http.overhead,
         cache_hit=http.cache_hit,
         overhead_cpu_seconds=http.overhead_cpu_seconds,
         cache_hit_cpu_seconds=http.cache_hit_cpu_seconds,
-        metrics=metrics,
+        metrics=list(measured.metrics),
         parameters=manifest.parameters,
         size_bytes=manifest.size_bytes,
         sparsity=manifest.sparsity,
-        memory_bytes=http.memory_bytes,
+        memory_bytes=http.memory_bytes + measured.pool_bytes,
         startup_seconds=http.startup_seconds,
-        batch_invariant=difference <= tolerance(manifest.variant.precision),
-        neighbour_difference=difference,
+        batch_invariant=measured.batch_invariant,
+        neighbour_difference=measured.neighbour_difference,
         workers=config.workers,
         threads=config.threads,
         processor=processor_name()[:256],
         measured_at=datetime.now(UTC),
     )
+
+
+def measure_classifier(config: ProfilingConfig, server: ServerConfig) -> Measured:
+    """Raises BadInputError."""
+    check_metrics(config.evaluation.metrics, known=METRICS)
+    rows = read_rows(Path(config.evaluation_path), fields=config.fields, maximum_rows=config.evaluation.maximum_rows)
+    engine = Engine(Path(server.variant_path), threads=config.threads)
+    texts = [row.text for row in rows]
+    difference = neighbour_difference(engine, texts)
+    with busy_neighbours(server):
+        measured = measure(
+            engine,
+            TextSource(texts, tokenizer=engine.tokenizer, seed=0),
+            batch_sizes=sorted(set(config.batch_sizes)),
+            sequence_lengths=sorted(set(config.sequence_lengths)),
+        )
+    return Measured(
+        metrics=evaluate(engine, rows, metrics=config.evaluation.metrics),
+        rows=measured,
+        batch_invariant=difference <= tolerance(engine.manifest.variant.precision),
+        neighbour_difference=difference,
+        bodies=[v2.infer_request(text) for text in different(texts, HTTP_REQUESTS)],
+    )
+
+
+MEASURES = {Task.TEXT_CLASSIFICATION: measure_classifier, Task.LANGUAGE_MODELING: measure_language_model}
 
 
 def settings_hash(*, workers: int, threads: int) -> str:
@@ -121,9 +137,15 @@ def summary(made: Profile) -> str:
         for row in made.rows
         if row.pace == "Saturated"
     )
+    tokens = ", ".join(
+        f"{row.concurrency}x{row.prompt_tokens} {_milliseconds(row.first_token, 0.5)}/"
+        f"{_milliseconds(row.per_token, 0.5)}"
+        for row in made.generation
+    )
+    speed = f"first token and per token p50 ms: {tokens}" if tokens else f"compute p50 ms: {compute}"
     overhead, hit = made.overhead, made.cache_hit
     return (
-        f"{metrics}; compute p50 ms: {compute}; "
+        f"{metrics}; {speed}; "
         f"overhead p50/p99 {_milliseconds(overhead, 0.5)}/{_milliseconds(overhead, 0.99)} ms; "
         f"hit p50/p99 {_milliseconds(hit, 0.5)}/{_milliseconds(hit, 0.99)} ms; {made.memory_bytes / 1e6:.0f} MB; "
         f"start {made.startup_seconds:.1f} s; neighbours change {made.neighbour_difference:.1e}"
@@ -132,9 +154,3 @@ def summary(made: Profile) -> str:
 
 def _milliseconds(histogram: Histogram, q: float) -> str:
     return f"{histogram.quantile_seconds(q) * 1000:.2f}"
-
-
-def _different(texts: Sequence[str], count: int) -> list[str]:
-    """``count`` different texts; with too few, numbered ones."""
-    unique = list(dict.fromkeys(texts))[:count]
-    return unique + [f"{unique[i % len(unique)]} {i}" for i in range(count - len(unique))]

@@ -139,9 +139,10 @@ def _consistent(request: InferRequest) -> InferRequest:
     return request
 
 
-def infer_request(text: str) -> bytes:
+def infer_request(text: str, **parameters: Any) -> bytes:
     """The body of a request for one text."""
-    return to_json({"inputs": [{"name": INPUT_NAME, "shape": [1], "datatype": "BYTES", "data": [text]}]})
+    asked = {"inputs": [{"name": INPUT_NAME, "shape": [1], "datatype": "BYTES", "data": [text]}]}
+    return to_json({**asked, "parameters": parameters} if parameters else asked)
 
 
 def output_tensors(

@@ -43,6 +43,10 @@ class CausalEngine:
         return self._pool.blocks
 
     @property
+    def pool_bytes(self) -> int:
+        return self._pool.size_bytes
+
+    @property
     def has_chat_template(self) -> bool:
         return bool(self._tokenizer.chat_template)
 

@@ -27,6 +27,10 @@ class Pool:
         self.values = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
         self.blocks = blocks
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(int(tensor.nbytes) for tensor in (*self.keys, *self.values))
+
     @staticmethod
     def block_bytes(*, layers: int, heads: int, head_size: int, dtype: torch.dtype) -> int:
         return 2 * layers * BLOCK_TOKENS * heads * head_size * int(dtype.itemsize)
