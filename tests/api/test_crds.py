@@ -140,17 +140,18 @@ def test_defaults_are_filled(client: httpx.Client, namespace: str) -> None:
     job = create(client, base("smallJob"), namespace=namespace).raise_for_status().json()["spec"]
     assert job["data"]["fields"] == {"text": "text", "label": "label", "messages": "messages"}
     assert job["workers"] == {"backend": "Horovod", "transport": "MPI", "replicas": 1, "hardware": "cpu-small"}
-    assert job["evaluation"] == {"metrics": []}
+    assert job["evaluation"] == {}, "all metrics of the task"
     assert job["variants"] == [{"name": "fp32", "precision": "Float32"}]
     assert job["runPolicy"] == {
         "backoffLimit": 2,
         "checkpoint": {"everySteps": 100, "keep": 2},
         "cleanPodPolicy": "Running",
+        "progressDeadlineSeconds": 1800,
     }
     assert job["training"]["learningRate"] == "0.00005"
     assert job["suspend"] is False
     service = create(client, base("smallService"), namespace=namespace).raise_for_status().json()["spec"]
-    assert service["replicas"] == {"minimum": 1, "maximum": 10}
+    assert service["replicas"] == {"minimum": 1, "maximum": 10, "holdSeconds": 90}
     assert service["planning"] == {"mode": "Automatic"}
     assert service["loadBalancing"] == {"algorithm": "LeastConnections"}
     assert service["budget"]["latency"]["percentile"] == "99"
