@@ -110,9 +110,9 @@ def test_load_gets_pods_and_silence_keeps_them(world: ServiceWorld, traffic: Tra
     wait_until(lambda: replicas(world) == planned, seconds=150, what=lambda: f"the plan's replicas, {said(world)}")
     wait_until(lambda: said(world)["reason"] == "FewerDo", seconds=5, what="status says so")
     log = api_server.logs / "audit.log"
-    before = settled(log, world.namespace)
+    before, status = settled(log, world.namespace), world.status()
     time.sleep(35)  # two scrapes of nobody asking
-    assert settled(log, world.namespace) == before
+    assert settled(log, world.namespace) == before, (status, world.status())
 
     traffic.rate = 1000.0
     wait_until(lambda: replicas(world) > planned, seconds=60, what="more replicas again")

@@ -9,18 +9,18 @@ import threading
 import time
 from collections.abc import Iterator
 
-import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
+from cycle_trainer.arithmetic import autocast
 from cycle_trainer.collective import Collective
 from cycle_trainer.failures import BadInputError
 from cycle_trainer.optimizer import clip_gradients, set_learning_rate
 from cycle_trainer.plan import StepPlan, rate_scale
 from cycle_trainer.progress import Step
 from cycle_trainer.tasks.base import Batch, Task
-from cycle_wire.parts import Precision, Training
+from cycle_wire.parts import Training
 
 PREFETCHED_BATCHES = 4
 # On a CPU the backward pass of torch's fused attention takes twice as long as that of the plain one for short texts.
@@ -79,11 +79,6 @@ def steps(
                 backward_seconds=backward,
                 all_reduce_seconds=all_reduce,
             )
-
-
-def autocast(precision: Precision) -> torch.autocast:
-    """Forward passes in the precision of the spec; weights, gradients and AdamW's state stay float32."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is Precision.BFLOAT16)
 
 
 def disable_dropout(model: nn.Module) -> None:

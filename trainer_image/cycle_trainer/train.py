@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from cycle_server.engine.model import WEIGHTS_FILE, write_weights
 from cycle_trainer import checkpoint
+from cycle_trainer.arithmetic import autocast, computed_in
 from cycle_trainer.collective import Collective, Horovod
 from cycle_trainer.failures import BadInputError, report_failure, write_termination_message
 from cycle_trainer.files import digest_of, folder_of_digest, publish, remove_leftovers, scratch_folder
-from cycle_trainer.loop import autocast, steps
+from cycle_trainer.loop import steps
 from cycle_trainer.optimizer import make_optimizer, training_tensors
 from cycle_trainer.plan import StepPlan
 from cycle_trainer.progress import Progress
@@ -74,6 +75,8 @@ def _prove_world(config: TrainingConfig, *, collective: Horovod, sender: Sender)
 def _train(config: TrainingConfig, *, collective: Horovod, sender: Sender) -> None:
     task = together(collective, lambda: task_of(config))
     plan = StepPlan.of(config.training, rows=len(task.lengths))
+    if collective.rank == 0 and computed_in(config.training.precision) is not config.training.precision:
+        logger.warning("this CPU only emulates %s: computing in Float32", config.training.precision)
     accumulation = together(collective, lambda: plan.accumulation(world_size=collective.size))
     torch.manual_seed(config.training.seed)
     model = together(collective, task.pretrained)
@@ -187,6 +190,7 @@ def _save_model(
         train_rows=len(plan.seen_rows()),
         labels=len(task.labels),
         from_random_weights=task.starts_from_random_weights,
+        precision=computed_in(config.training.precision),
     )
     sender.post(report)
     sender.flush()

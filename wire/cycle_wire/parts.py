@@ -107,7 +107,11 @@ class Training(WireModel):
     epochs: int | None = Field(None, ge=1, le=10_000, description="Passes over the training data.")
     global_batch_size: int = Field(64, ge=1, le=1_048_576, description="Samples per optimizer step, over all ranks.")
     micro_batch_size: int = Field(16, ge=1, le=65_536, description="Samples per forward pass of one rank.")
-    precision: Precision = Field(Precision.FLOAT32, description="Type of the forward and backward pass.")
+    precision: Precision = Field(
+        Precision.FLOAT32,
+        description="Type of the forward and backward pass. A CPU without bfloat16 arithmetic, which would only emulate it, "
+        "computes in Float32; status.model.precision says so.",
+    )
     learning_rate: IntOrDecimal = Field(
         Decimal("5e-5"),
         description='Peak learning rate, for example "5e-5".',

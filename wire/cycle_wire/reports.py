@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cycle_wire.base import Digest, WireModel
+from cycle_wire.parts import Precision
 from cycle_wire.profile import MetricValue, Profile
 from cycle_wire.training import JobIdentity
 from cycle_wire.variant import VariantManifest
@@ -70,6 +71,7 @@ class TrainedReport(WireModel):
     final_loss: float
     train_rows: int = Field(description="Distinct training rows seen.")
     labels: int = Field(description="Classes; 0 for a task without.")
+    precision: Precision | None = Field(None, description="Of the forward and backward passes, as computed.")
     from_random_weights: bool = Field(False, description="There were no weights to start from.")
 
 

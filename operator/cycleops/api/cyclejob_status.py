@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from cycle_wire.parts import Precision
 from cycleops.api.base import ApiModel, Text, list_map
 from cycleops.api.conditions import Conditions
 
@@ -116,6 +117,9 @@ class TrainedModel(ApiModel):
     final_loss: float | None = Field(None, description="Training loss at the end.")
     train_rows: int | None = Field(None, ge=0, description="Distinct rows it was trained on.")
     labels: int | None = Field(None, ge=0, description="Classes; 0 for a task without.")
+    precision: Precision | None = Field(
+        None, description="The training computed in: spec.training.precision, but Float32 on a CPU without bfloat16."
+    )
     from_random_weights: bool = Field(False, description="Training had no weights to start from and drew them.")
 
 
