@@ -109,8 +109,8 @@ class Training(WireModel):
     micro_batch_size: int = Field(16, ge=1, le=65_536, description="Samples per forward pass of one rank.")
     precision: Precision = Field(
         Precision.FLOAT32,
-        description="Type of the forward and backward pass. A CPU without bfloat16 arithmetic, which would only emulate it, "
-        "computes in Float32; status.model.precision says so.",
+        description="Type of the forward and backward pass. A CPU without bfloat16 arithmetic, which would only "
+        "emulate it, computes in Float32; status.model.precision says so.",
     )
     learning_rate: IntOrDecimal = Field(
         Decimal("5e-5"),

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cycleops.api.conditions import Condition, ServiceCondition, set_condition
+from cycleops.api.conditions import Condition, ServiceCondition, is_true, set_condition
 from cycleops.api.cycleservice import PlanningMode
-from cycleops.api.cycleservice_status import CycleServiceStatus, Measured
+from cycleops.api.cycleservice_status import CycleServiceStatus, Measured, Plan
 from cycleops.api.reasons import Reason
 from cycleops.controller.apply import Problem
 from cycleops.service.adaptation import adaptation, profile_current
@@ -104,10 +104,23 @@ def _plan_current(observation: ServiceObservation, decision: Decision, server: R
         return Finding(
             kind, False, Reason.RECOMMENDED, f"{name} is recommended; planning.mode Automatic would deploy it"
         )
-    scaling = observation.is_adapted and server.available > 0 and server.only_scales
+    scaling = observation.is_adapted and server.available > 0 and _only_scales(observation, decision, server)
     if not server.complete and not scaling:
         return Finding(kind, False, Reason.PLAN_PENDING, f"{name} is being rolled out")
     return Finding(kind, True, Reason.PLAN_APPLIED, f"{name} serves")
+
+
+def _only_scales(observation: ServiceObservation, decision: Decision, server: Rollout) -> bool:
+    """Also while the Deployment's controller has not looked yet at the replicas that were just asked for."""
+    if server.seen:
+        return server.only_scales
+    before, plan = observation.status.plan, decision.plan
+    applied = is_true(observation.status.conditions, ServiceCondition.PLAN_CURRENT)
+    return applied and before is not None and plan is not None and _pods_of(before) == _pods_of(plan)
+
+
+def _pods_of(plan: Plan) -> tuple[str, str, int, float]:
+    return plan.variant, plan.hardware, plan.batch_size, plan.delay_milliseconds
 
 
 def _ready(observation: ServiceObservation, decision: Decision, server: Rollout, balancer: Rollout) -> Finding:
