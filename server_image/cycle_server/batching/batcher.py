@@ -28,6 +28,7 @@ from cycle_server.batching.observer import Observer
 from cycle_server.batching.policy import Flow, Limits, Waiting, decide, expected_finish
 from cycle_server.batching.queue import Piece, Queue, deliver
 from cycle_server.batching.rate import RateLimits
+from cycle_server.process import name_compute_thread
 
 __all__ = ["Batcher", "Compute", "Computed", "RateLimitedError", "ShedError", "Tokens"]
 
@@ -199,6 +200,7 @@ class Batcher:
         deliver([(piece, late()) for piece in expired])
 
     def _run(self, lane: Lane) -> None:
+        name_compute_thread()
         while (batch := self._next_batch(lane)) is not None:
             try:
                 self._run_batch(lane, batch)

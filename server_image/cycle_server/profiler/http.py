@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import ClientError, ClientSession
 
-from cycle_server.process import cpu_seconds, peak_resident_bytes
+from cycle_server.process import cpu_seconds_beside_computing, peak_resident_bytes
 from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import TERMS, parse_timing
 from cycle_wire.base import WireModel
@@ -83,8 +83,8 @@ async def _measure(server: ServerConfig, bodies: Sequence[bytes]) -> HttpMeasure
     return HttpMeasurement(
         overhead=Histogram.of(misses.overhead),
         cache_hit=Histogram.of(hits.total),
-        # The model's terms are beside the overhead, and all of them is computing.
-        overhead_cpu_seconds=max(misses.cpu_seconds - misses.model_seconds, 0.0),
+        # Pre and post are terms of their own, and all of them is computing.
+        overhead_cpu_seconds=max(misses.cpu_seconds - misses.edges_seconds, 0.0),
         cache_hit_cpu_seconds=hits.cpu_seconds,
         memory_bytes=memory,
         startup_seconds=startup_seconds,
@@ -127,11 +127,11 @@ async def _ready(session: ClientSession, port: int, processes: Sequence[Process]
 
 @dataclass(frozen=True)
 class _Measured:
-    """Seconds: of each request, and in the mean. ``model_seconds``: pre, compute and post."""
+    """Seconds: of each request, and in the mean. ``edges_seconds``: pre and post."""
 
     total: list[float]
     overhead: list[float]
-    model_seconds: float
+    edges_seconds: float
     cpu_seconds: float
 
 
@@ -141,15 +141,15 @@ async def _measured(
     """One request after the other; the first are warm-up."""
     for body in bodies[:WARM_UP_REQUESTS]:
         await _paced(session, url, body, outcome)
-    before = sum(cpu_seconds(pid) for pid in pids)
+    before = sum(cpu_seconds_beside_computing(pid) for pid in pids)
     answered = [await _paced(session, url, body, outcome) for body in bodies[WARM_UP_REQUESTS:]]
-    spent = sum(cpu_seconds(pid) for pid in pids) - before
+    spent = sum(cpu_seconds_beside_computing(pid) for pid in pids) - before
     model = [sum(seconds for term, seconds in terms.items() if term not in ("total", "queue")) for terms in answered]
     # The queue of an idle server is the hand-over between its threads: no waiting, so it belongs to the overhead.
     return _Measured(
         total=[terms["total"] for terms in answered],
         overhead=[terms["total"] - inside for terms, inside in zip(answered, model, strict=True)],
-        model_seconds=sum(model) / len(answered),
+        edges_seconds=sum(terms.get("pre", 0.0) + terms.get("post", 0.0) for terms in answered) / len(answered),
         cpu_seconds=spent / len(answered),
     )
 

@@ -138,7 +138,7 @@ def test_too_little_memory_is_503_for_what_is_large_and_a_restart_when_nothing_r
         assert server.infer("the cat").status == 200
         pid = server.process.pid
         used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.prlimit(pid, resource.RLIMIT_AS, (used + MIB, resource.RLIM_INFINITY))
+        resource.prlimit(pid, resource.RLIMIT_AS, (used + 4 * MIB, resource.RLIM_INFINITY))
         refused = server.infer(*["the cat " * 60] * 256)
         assert (refused.status, "memory" in refused.body["error"]) == (503, True)
         assert int(refused.headers["Retry-After"]) >= 1

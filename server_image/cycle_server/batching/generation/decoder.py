@@ -19,6 +19,7 @@ from cycle_server.batching.policy import Flow
 from cycle_server.batching.queue import Queue
 from cycle_server.batching.rate import RateLimits
 from cycle_server.engine.causal.request import BLOCK_TOKENS, Chunk, Sampling
+from cycle_server.process import name_compute_thread
 
 logger = logging.getLogger(__name__)
 
@@ -197,6 +198,7 @@ class Decoder:
         self._refuse([sequence for sequence in expired if not sequence.gone], late())
 
     def _run(self) -> None:
+        name_compute_thread()
         while self._wait_for_work():
             self._step()
 
