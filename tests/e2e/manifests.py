@@ -45,8 +45,10 @@ def small_job(name: str, **spec: Any) -> Object:
 
 
 def service_for(name: str, job: str, **spec: Any) -> Object:
-    """The example CycleService for another CycleJob; `spec` is merged over it."""
+    """The example CycleService for another CycleJob, with a budget that a slow and busy machine meets too; `spec` is
+    merged over it."""
     service = example("cycleservice")
     service["metadata"]["name"] = name
-    service["spec"] = merge(merge(service["spec"], {"model": {"cycleJob": job}}), spec)
+    easy = {"budget": {"latency": {"milliseconds": 500}}, "traffic": {"requestsPerSecond": 5}}
+    service["spec"] = merge(merge(merge(service["spec"], {"model": {"cycleJob": job}}), easy), spec)
     return service

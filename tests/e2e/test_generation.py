@@ -33,7 +33,7 @@ def taught(workspace: Kubectl) -> Object:
         "training": {"maximumSteps": 120},
         "evaluation": {"maximumRows": 200},
         "variants": variants,
-        "profile": {"batchSizes": [1, 2], "sequenceLengths": [16]},
+        "profile": {"batchSizes": [1, 2], "sequenceLengths": [16, 64]},
         "runPolicy": {"checkpoint": {"everySteps": 60}},
     }
     workspace.apply(merge(job, {"spec": small}))

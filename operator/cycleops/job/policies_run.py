@@ -1,6 +1,6 @@
 """Training, compression, profiling: where they stand, and what of them ends the job. Pure; one plain line each."""
 
-from cycleops.api.cyclejob_status import GoodputState
+from cycleops.api.cyclejob_status import Goodput, GoodputState
 from cycleops.api.reasons import Reason
 from cycleops.job import names
 from cycleops.job.decision import Decision, Step, fail
@@ -17,7 +17,7 @@ def training_failed(o: Observation) -> Decision | None:
 
 def hangs(o: Observation) -> Decision | None:
     """A training of which nothing was heard for progressDeadlineSeconds starts anew; if too often, the job fails."""
-    left = silence_left_seconds(o)
+    left = silence_left_seconds(o, o.job.status.goodput)
     if left is None or left > 0.0:
         return None
     progress, limit = o.evidence.progress, o.spec.run_policy.backoff_limit
@@ -31,9 +31,9 @@ def hangs(o: Observation) -> Decision | None:
     return Decision(Step.RESTART, Reason.HANGS, f"{message}: the training is started anew")
 
 
-def silence_left_seconds(o: Observation) -> float | None:
+def silence_left_seconds(o: Observation, goodput: Goodput | None) -> float | None:
     """Seconds until the running training has been silent for too long; None when nothing trains or may be silent."""
-    seconds, goodput, progress = o.spec.run_policy.progress_deadline_seconds, o.job.status.goodput, o.evidence.progress
+    seconds, progress = o.spec.run_policy.progress_deadline_seconds, o.evidence.progress
     if o.launcher is None or o.launcher.ended or o.spec.suspend:
         return None
     if goodput is None or goodput.state is not GoodputState.TRAINING:

@@ -79,7 +79,7 @@ def requeue_after_seconds(o: Observation, decision: Decision, status: CycleJobSt
     if decision.step in _ENDED:
         times.append(time_to_live_seconds(o, status))
     else:
-        times += [deadline_left_seconds(o), silence_left_seconds(o)]
+        times += [deadline_left_seconds(o), silence_left_seconds(o, status.goodput)]
     return min((max(t, 0.0) + 0.05 for t in times if t is not None), default=None)
 
 

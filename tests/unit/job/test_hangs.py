@@ -12,7 +12,7 @@ from cycleops.job.decision import Step
 from cycleops.job.desired import desired_children, unwanted_children
 from cycleops.job.observation import Observation
 from cycleops.job.status import requeue_after_seconds, status_of
-from tests.unit.job.make import NOW, WORLD, child, observe
+from tests.unit.job.make import NOW, WORLD, child, observe, world_report
 
 WORKER, LAUNCHER = child("worker", active=2, ready=2), child("launcher", active=1, ready=1)
 
@@ -81,3 +81,13 @@ def test_it_looks_again_when_the_silence_would_be_too_long() -> None:
     o = silent(60)
     decision = decide(o)
     assert requeue_after_seconds(o, decision, status_of(o, decision)) == pytest.approx(40, abs=1)
+
+
+def test_it_looks_again_also_when_nothing_but_the_world_was_reported() -> None:
+    """The pass that stores the world is the last one that something causes, when a rank hangs right after."""
+    o = observe(
+        WORKER, LAUNCHER, reports=(world_report(),), spec={"runPolicy": {"progressDeadlineSeconds": 100}},
+        status=CycleJobStatus(start_time=ago(1000), goodput=Goodput(state=GoodputState.RESTARTING, since=ago(500))),
+    )  # fmt: skip
+    decision = decide(o)
+    assert requeue_after_seconds(o, decision, status_of(o, decision)) == pytest.approx(100, abs=1)
