@@ -19,6 +19,8 @@ from demo.install import OPERATOR_NAMESPACE
 from tests.cluster.kubectl import Kubectl, KubectlError, Object, has_condition
 from tests.e2e.manifests import service_for
 
+pytestmark = pytest.mark.skip(reason="never run yet: the machine was not free for it (2026-11-26)")
+
 NAME = "shared"
 INFER = f"/v2/models/{NAME}/infer"
 # One request for each text to argv[1]; prints a list of [status, outcome, age].
