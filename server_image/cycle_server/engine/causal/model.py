@@ -34,8 +34,10 @@ class CausalEngine:
         self.maximum_tokens = loaded.maximum_tokens
         self.end_tokens = loaded.end_tokens
         self._pool = _pool(loaded.model.config, loaded.dtype, self.maximum_tokens, pool_bytes, sequences)
-        start = self._tokenizer.bos_token_id
-        self._start_token: int = min(self.end_tokens, default=0) if start is None else start
+        # What an empty text begins with. A tokenizer may name tokens that the model has no embedding of.
+        known = [token for token in (self._tokenizer.bos_token_id, *sorted(self.end_tokens)) if token is not None]
+        vocabulary = loaded.model.config.vocab_size
+        self._start_token: int = next((token for token in known if token < vocabulary), 0)
 
     @property
     def blocks(self) -> int:
