@@ -4,8 +4,9 @@ Every answer is a plan that the same search found under the changed input, so it
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.evaluate import Evaluator
@@ -16,6 +17,8 @@ from cycleops.planner.option import Option
 from cycleops.planner.prepare import Problem, batch_sizes, delays_seconds, prepare
 from cycleops.planner.result import Dimension, NearestFeasible
 from cycleops.planner.search import screen
+
+Found = TypeVar("Found")
 
 REPLICA_FACTOR = 4  # how far beyond the allowed replicas is looked
 RATE_FACTOR = 64  # how far below the rate is looked
@@ -128,20 +131,30 @@ def _replicas(problem: Problem, evaluator: Evaluator) -> NearestFeasible | None:
     return _entry(Dimension.REPLICAS, float(count), option, evaluator, text)
 
 
-def _rate(problem: Problem) -> NearestFeasible | None:
-    """The highest rate that the allowed replicas carry, to PRECISION, by bisection of the logarithm."""
-    high, low = problem.workload.rate_per_second, problem.workload.rate_per_second / RATE_FACTOR
-    best = _at_rate(problem, low)
+def highest_rate(wanted: float, at_rate: Callable[[float], Found | None]) -> tuple[float, Found] | None:
+    """The highest rate below ``wanted`` at which something is found, to PRECISION, and what; None when not even at
+    wanted / RATE_FACTOR.
+    """
+    high, low = wanted, wanted / RATE_FACTOR
+    best = at_rate(low)
     if best is None:
         return None
     while high / low > PRECISION:
         middle = math.sqrt(low * high)
-        found = _at_rate(problem, middle)
+        found = at_rate(middle)
         if found is None:
             high = middle
         else:
             low, best = middle, found
-    value = float(f"{low:.2g}") if float(f"{low:.2g}") <= low else float(f"{low:.3g}")
+    return float(f"{low:.2g}") if float(f"{low:.2g}") <= low else float(f"{low:.3g}"), best
+
+
+def _rate(problem: Problem) -> NearestFeasible | None:
+    """The highest rate that the allowed replicas carry, to PRECISION, by bisection of the logarithm."""
+    found = highest_rate(problem.workload.rate_per_second, lambda rate: _at_rate(problem, rate))
+    if found is None:
+        return None
+    value, best = found
     return _entry(Dimension.RATE, value, *best, f"A rate of {value:g} requests/s")
 
 

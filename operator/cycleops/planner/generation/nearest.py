@@ -13,7 +13,7 @@ from cycleops.planner.generation.explain import describe
 from cycleops.planner.generation.outcomes import NAMES, caps_of
 from cycleops.planner.generation.search import GenerationOption, limits, prepare, screen, solve
 from cycleops.planner.model import AccuracyFloor, Budget
-from cycleops.planner.nearest import PRECISION, RATE_FACTOR, REPLICA_FACTOR
+from cycleops.planner.nearest import REPLICA_FACTOR, highest_rate
 from cycleops.planner.prepare import Problem
 from cycleops.planner.result import Dimension, NearestFeasible
 
@@ -108,18 +108,10 @@ def _replicas(problem: Problem, evaluator: GenerationEvaluator) -> NearestFeasib
 
 def _rate(problem: Problem) -> NearestFeasible | None:
     """The highest rate that the allowed replicas carry, to PRECISION, by bisection of the logarithm."""
-    high, low = problem.workload.rate_per_second, problem.workload.rate_per_second / RATE_FACTOR
-    best = _at_rate(problem, low)
-    if best is None:
+    found = highest_rate(problem.workload.rate_per_second, lambda rate: _at_rate(problem, rate))
+    if found is None:
         return None
-    while high / low > PRECISION:
-        middle = math.sqrt(low * high)
-        found = _at_rate(problem, middle)
-        if found is None:
-            high = middle
-        else:
-            low, best = middle, found
-    value = float(f"{low:.2g}") if float(f"{low:.2g}") <= low else float(f"{low:.3g}")
+    value, best = found
     return _entry(Dimension.RATE, value, *best, f"A rate of {value:g} requests/s")
 
 
