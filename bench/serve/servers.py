@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.balancer.haproxy import configuration
 from bench.serve.client import Client
 from bench.serve.machine import on_core, processes_of
 from cycle_server.profiler.http import free_port
 from cycle_wire.serving import ServerConfig, SidecarConfig
 from cycleops.api.cycleservice import BalancingAlgorithm
-from cycleops.service.haproxy import MAXIMUM_CONNECTIONS, Balancer, render
 
 PEERS_PYTHON = "/opt/peers/bin/python"
 MODEL_NAME = "m"
@@ -120,27 +120,20 @@ def start_ours(place: Place, *, cache_bytes: int = 0) -> list[Server]:
 
 
 def _start_balancer(place: Place, *, pod_port: int) -> tuple[int, "subprocess.Popen[bytes]"]:
-    """HAProxy with the product's configuration, but for the pod's address, which no DNS gives here, and fewer
-    connections: a container's usual limit is 1,024 open files."""
-    balancer = Balancer(
-        algorithm=BalancingAlgorithm.LEAST_CONNECTIONS,
-        pods_name="pods",
-        slots=1,
-        budget_milliseconds=int(NEVER_SHED_MILLISECONDS),
-        connections_per_pod=BALANCER_CONNECTIONS,
-        drain_seconds=1,
-        address="127.0.0.1",
-        http_port=free_port(),
+    """HAProxy with the product's configuration and fewer connections: a container's usual limit is 1,024 open files.
+    Health checks are off, for a server that is stopped while others are measured would be marked down."""
+    http_port = free_port()
+    path = configuration(
+        BalancingAlgorithm.LEAST_CONNECTIONS,
+        place.scratch,
+        pods=[f"127.0.0.1:{pod_port}"],
+        http_port=http_port,
         admin_port=free_port(),
-        pod_port=pod_port,
+        budget_milliseconds=int(NEVER_SHED_MILLISECONDS),
+        maximum_connections=BALANCER_CONNECTIONS,
+        checked=False,
     )
-    text = render(balancer).replace(f"maxconn {MAXIMUM_CONNECTIONS}", f"maxconn {BALANCER_CONNECTIONS}")
-    kept = [
-        line for line in text.splitlines() if not line.strip().startswith(("server-template", "default-server maxconn"))
-    ]
-    path = place.scratch / "haproxy.cfg"
-    path.write_text("\n".join([*kept, f"    server pod 127.0.0.1:{pod_port} maxconn {BALANCER_CONNECTIONS}", ""]))
-    return balancer.http_port, start(["haproxy", "-f", str(path)], core=place.client_core)
+    return http_port, start(["haproxy", "-f", str(path)], core=place.client_core)
 
 
 def start_peers(place: Place) -> list[Server]:
