@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import requests
@@ -33,7 +34,7 @@ def http_calls(url: str) -> dict[str, Call]:
     session = requests.Session()
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [TEXT]}
 
-    def post(path: str, body: object) -> Call:
+    def post(path: str, body: dict[str, Any]) -> Call:
         def call() -> object:
             response = session.post(f"http://{url}{path}", json=body)
             response.raise_for_status()

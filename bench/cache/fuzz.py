@@ -192,11 +192,11 @@ def main() -> int:
     policies = list(CachePolicy)
     pairs = tuple(zip(policies, policies[1:] + policies[:1], strict=True))[::2]  # each at least once
     wrong = 0
-    for number, policies in enumerate(pairs):
-        run = fuzz(requests=-(-options.requests // len(pairs)), seed=options.seed + number, policies=policies)
+    for number, pair in enumerate(pairs):
+        run = fuzz(requests=-(-options.requests // len(pairs)), seed=options.seed + number, policies=pair)
         result = uvloop.run(run)
         counts = ", ".join(f"{name}: {count}" for name, count in sorted(result.seen.items()))
-        print(f"{' and '.join(policies)}: {sum(result.seen.values())} requests, {result.bytes / 1e6:.0f} MB: {counts}")
+        print(f"{' and '.join(pair)}: {sum(result.seen.values())} requests, {result.bytes / 1e6:.0f} MB: {counts}")
         print(f"  wrong answers: {len(result.wrong)}")
         for text in result.wrong[:10]:
             print(f"  {text}")

@@ -43,7 +43,7 @@ async def over_grpc(port: int) -> int:
     """Answers in SECONDS."""
     asked = [message(text) for text in texts()]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        ask = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/ModelInfer")
         until, answers = time.monotonic() + SECONDS, 0
 
         async def work(first: int) -> None:

@@ -27,7 +27,7 @@ Text = list[int]
 Predict = Callable[[Sequence[Text]], Tensor]
 
 
-class Between(nn.Module):
+class Between(nn.Module):  # type: ignore[misc]
     """From one attention's output to the next one's input: all of a layer that looks at each token alone."""
 
     def __init__(self, layer: Layer, following: Layer | None, *, activation: str) -> None:
@@ -48,7 +48,8 @@ class Between(nn.Module):
 def as_module(linear: Linear) -> Callable[[Tensor], Tensor]:
     """A float layer as torch's own module, whose weights ``freezing`` takes for constants; int8 as it is."""
     if not isinstance(linear, FloatLinear):
-        return linear
+        as_it_is: Callable[[Tensor], Tensor] = linear
+        return as_it_is
     outputs, inputs = linear.weight.shape
     module = nn.Linear(inputs, outputs, dtype=linear.weight.dtype)
     module.weight = nn.Parameter(linear.weight, requires_grad=False)

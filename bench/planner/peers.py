@@ -10,6 +10,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from bench.planner.replay import WindowCounts
 
 
@@ -154,7 +156,7 @@ class LlmdLaw:
         return ordered
 
     def _p90(self) -> float:
-        total = sum(window.histogram for _, window in self._minute)
+        total = np.sum([window.histogram for _, window in self._minute], axis=0)
         first = self._minute[-1][1]
         merged = type(first)(
             arrivals=0, answered=0, within=0, shed=0, started=0, compute_seconds=0, busy_seconds=0, histogram=total

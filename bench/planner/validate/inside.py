@@ -101,9 +101,8 @@ def load(names: list[str], files: Files, cores: Cores, *, least_seconds: float, 
             _load(scenario, rates[scenario.name], files, cores, least_seconds=least_seconds, most_seconds=most_seconds)
         )
         files.add_measured(measured)
-        np.savez_compressed(
-            files.trace(scenario.name), intended=seen.intended, lag=seen.lag, all=seen.total, **seen.terms
-        )
+        arrays = {"intended": seen.intended, "lag": seen.lag, "all": seen.total, **seen.terms}
+        np.savez_compressed(files.trace(scenario.name), allow_pickle=False, **arrays)
         print(
             f"{time.strftime('%T')} {scenario.name}: {measured['requests']} requests in {measured['seconds']:.0f} s, "
             f"p50 {measured['p50Ms']:.2f}, p99 {measured['p99Ms']:.2f} ms +- {measured['halfWidth']:.1%}, "

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cycleops.planner import Algorithm
-from cycleops.planner.model import Bursts
+from cycleops.planner.rhythm import Bursts
 
 INPUT_TOKENS_P50, INPUT_TOKENS_P99 = 16, 32  # alike enough that minutes give a p99
 PERCENTILE = 99.0
