@@ -38,7 +38,7 @@ class Caller:
         try:
             answer = await call
         except grpc.aio.AioRpcError as error:
-            return Seen("gRPC", _STATUSES.get(error.code(), 500), f"{error.code()}: {error.details()!r}")
+            return Seen("gRPC", _STATUSES.get(error.code(), 500), f"{error.code().name} {error.details() or ''}")
         outcome = dict(await call.initial_metadata())[CACHE_HEADER.lower()]
         return Seen(f"gRPC {outcome}", 200, _as_json(answer))
 

@@ -48,13 +48,12 @@ class Between(nn.Module):  # type: ignore[misc]
 def as_module(linear: Linear) -> Callable[[Tensor], Tensor]:
     """A float layer as torch's own module, whose weights ``freezing`` takes for constants; int8 as it is."""
     if not isinstance(linear, FloatLinear):
-        as_it_is: Callable[[Tensor], Tensor] = linear
-        return as_it_is
+        return linear
     outputs, inputs = linear.weight.shape
     module = nn.Linear(inputs, outputs, dtype=linear.weight.dtype)
     module.weight = nn.Parameter(linear.weight, requires_grad=False)
     module.bias = nn.Parameter(linear.bias, requires_grad=False)
-    return module
+    return module  # type: ignore[no-any-return]
 
 
 def packed_compiled(encoder: Encoder) -> Predict:
