@@ -67,9 +67,6 @@ class Measurer:
         watched = self._watched.get(uid)
         return watched.interval if watched is not None else None
 
-    def forget(self, uid: str) -> None:
-        self._watched.pop(uid, None)
-
     def keep_only(self, uids: set[str]) -> None:
         for uid in self._watched.keys() - uids:
             del self._watched[uid]
@@ -77,12 +74,14 @@ class Measurer:
     async def measure(
         self, uid: str, *, pods: Sequence[Pod], deployed: Deployed, percentile: float, now: float
     ) -> Measurement:
-        """One round over the ready pods. Pods that can't be read are left out; none at all makes it stale."""
+        """One round over the ready servers and balancers. Those that can't be read are left out; without a server that
+        can it is stale. Pods of other roles, such as the shared cache's, have nothing to say of T.
+        """
         watched = self._watched.get(uid)
         if watched is None or not watched.deployed.is_like(deployed):  # another plan's numbers must not judge this one
             before = watched.published if watched is not None else Measurement()
             watched = self._watched[uid] = _Watched(deployed=deployed, published=before)
-        ready = [pod for pod in pods if pod.ready and pod.address]
+        ready = [pod for pod in pods if pod.ready and pod.address and pod.role in _URLS]
         scrapes, problem = await _scrape(ready)
         watched.scraped_at = now
         servers = {pod.uid for pod in ready if pod.role == SERVER_ROLE}

@@ -122,6 +122,20 @@ async def test_one_unreadable_pod_is_left_out_and_none_is_stale(servers: list[Se
     assert not (await look(measurer, servers, now=130)).stale
 
 
+async def test_the_shared_cache_has_nothing_to_say_of_t(servers: list[Server]) -> None:
+    measurer, cache = Measurer(), Pod(uid="c", name="cache", address="127.0.0.1", role="cache", ready=True)
+    pods = [servers[0].pod, cache]
+
+    async def round_at(now: float) -> Measurement:
+        return await measurer.measure("uid", pods=pods, deployed=deployed(), percentile=PERCENTILE, now=now)
+
+    await round_at(0)
+    servers[0].answer(30)
+    measured = (await round_at(40)).measured
+    assert measured is not None
+    assert measured.requests == 30
+
+
 async def test_another_plan_starts_a_new_window(servers: list[Server]) -> None:
     measurer = Measurer()
     await look(measurer, servers, now=0)
