@@ -13,7 +13,8 @@ from cycle_wire.reports import (
     Report,
 )
 from cycle_wire.training import JobIdentity
-from tests.api.operator_process import OperatorProcess, apply, authority, wait_until
+from tests.api.operator_process import OperatorProcess, apply, wait_until
+from tests.api.reporting import post_report, token_of
 
 Body = dict[str, Any]
 SPEC: Body = {
@@ -180,12 +181,7 @@ class JobWorld:
     # The pods
 
     def token(self, pod: Body, *, audience: str = AUDIENCE) -> str:
-        """As the kubelet projects it: bound to the pod."""
-        bound = {"kind": "Pod", "apiVersion": "v1", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
-        body = {"spec": {"audiences": [audience], "boundObjectRef": bound, "expirationSeconds": 3600}}
-        answer = self.client.post(self.path("api/v1", "serviceaccounts", "default") + "/token", json=body)
-        token: str = answer.raise_for_status().json()["status"]["token"]
-        return token
+        return token_of(self.client, pod, audience=audience)
 
     def send(
         self, pod: Body, message: Message, *, sequence: int | None = None, token: str | None = None
@@ -201,13 +197,7 @@ class JobWorld:
         return self.post(report.to_json(), token=token or self.token(pod))
 
     def post(self, content: str, *, token: str) -> httpx.Response:
-        import ssl
-
-        context = ssl.create_default_context(cadata=authority(self.client))
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        return httpx.post(
-            self.operator.report_url, content=content, headers=headers, verify=context, trust_env=False, timeout=30
-        )
+        return post_report(self.client, self.operator, content, token=token)
 
     def report(self, role: str, *messages: Message) -> None:
         pod = self.wait_for_pods(role)[0]

@@ -10,8 +10,11 @@ from typing import Any
 import httpx
 import yaml
 
+from cycle_wire.reports import Message, Report
+from cycle_wire.training import JobIdentity
 from tests.api.job_world import merged
 from tests.api.operator_process import OperatorProcess, apply, wait_until
+from tests.api.reporting import post_report, token_of
 from tests.unit.service.make import EXAMPLES, MODEL, profile
 
 Body = dict[str, Any]
@@ -33,6 +36,7 @@ class ServiceWorld:
     namespace: str
     name: str = "supersense"
     addresses: dict[str, str] = field(default_factory=dict)
+    sequence: int = 0
 
     def path(self, group: str, plural: str, name: str | None = None) -> str:
         place = f"/{group}/namespaces/{self.namespace}/{plural}"
@@ -140,6 +144,24 @@ class ServiceWorld:
             self.set_pod(
                 pod, phase="Running", startTime=now, podIP=address, podIPs=[{"ip": address}], conditions=[condition]
             )
+
+    def end(self, pod: Body) -> None:
+        """The kubelet says that the pod did its work."""
+        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.set_pod(pod, phase="Succeeded", startTime=now)
+
+    # The pods
+
+    def report(self, pod: Body, message: Message) -> httpx.Response:
+        self.sequence += 1
+        uid = self.service()["metadata"]["uid"]
+        report = Report(
+            job=JobIdentity(kind="CycleService", namespace=self.namespace, name=self.name, uid=uid),
+            pod=pod["metadata"]["name"],
+            sequence=self.sequence,
+            message=message,
+        )
+        return post_report(self.client, self.operator, report.to_json(), token=token_of(self.client, pod))
 
     def set_pod(self, pod: Body, **status: Any) -> None:
         path = self.path("api/v1", "pods", pod["metadata"]["name"]) + "/status"

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
+from cycle_wire.buckets import TOKEN_BUCKETS
 from cycleops.service.haproxy import POD_PORT
 from tests.api.operator_process import OperatorProcess, wait_until
 from tests.api.service_world import ServiceWorld, started_world
@@ -23,11 +24,13 @@ HOLD = 30
 
 
 class Traffic:
-    """What sidecars expose while ``rate`` requests per second come to each pod, all of them quick misses."""
+    """What sidecars expose while ``rate`` requests per second of ``length`` tokens come to each pod: quick misses."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self._t = Histogram("cycle_request_seconds", "T.", ["outcome"], buckets=(0.01, 0.08, 0.2), registry=registry)
+        self._lengths = Histogram("cycle_input_tokens", "Of computed texts.", buckets=TOKEN_BUCKETS, registry=registry)
+        self.length = 16
         self._server, self._serving = start_http_server(POD_PORT, addr=ADDRESS, registry=registry)
         self.rate = 0.0
         self._stop = threading.Event()
@@ -42,6 +45,7 @@ class Traffic:
             owed, before = owed + self.rate * (now - before), now
             while owed >= 1:
                 self._t.labels("miss").observe(0.005)
+                self._lengths.observe(self.length)
                 owed -= 1
 
     def stop_serving(self) -> None:

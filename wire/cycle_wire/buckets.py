@@ -1,4 +1,6 @@
-"""Buckets of T's histograms, which the balancer and the pods must cut alike so that the operator can add them up."""
+"""Buckets of histograms that several parts must cut alike: of T, which balancer and pods count and the operator adds
+up, and of input lengths, which servers count and the operator reads.
+"""
 
 from itertools import pairwise
 
@@ -7,6 +9,9 @@ _STEP = 1.25
 _MOST_BELOW = 24  # few enough that the balancer's page of five histograms fits into one of HAProxy's buffers
 _NEAR = (0.5625, 0.625, 0.6875, 0.75, 0.8125, 0.875, 0.9375, 1.0, 1.0625, 1.125, 1.25, 1.5, 1.75, 2.0)
 _FAR = (3.0, 5.0, 10.0)
+
+# Upper bounds of input lengths in tokens; a server counts longer ones as the last.
+TOKEN_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 
 def time_buckets(budget_milliseconds: float) -> tuple[float, ...]:

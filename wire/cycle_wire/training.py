@@ -1,5 +1,7 @@
 """The file /etc/cycleops/config.json of the worker, launcher and compression pods."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from cycle_wire.base import ContainerPath, WireModel
@@ -7,6 +9,9 @@ from cycle_wire.parts import Backend, Checkpointing, Evaluation, Fields, Task, T
 
 
 class JobIdentity(WireModel):
+    """The object that a pod reports about."""
+
+    kind: Literal["CycleJob", "CycleService"] = "CycleJob"
     namespace: str
     name: str
     uid: str

@@ -63,6 +63,7 @@ class ServiceCondition(StrEnum):
     READY = "Ready"
     BUDGET_MET = "BudgetMet"
     PROFILE_CURRENT = "ProfileCurrent"
+    REMEASURING = "Remeasuring"
     PROGRESSING = "Progressing"
     STALLED = "Stalled"
 

@@ -5,8 +5,18 @@ from typing import ClassVar
 from pydantic import ConfigDict, Field
 
 from cycle_wire.base import Name
+from cycle_wire.parts import Evaluation, Fields, Variant
 from cycle_wire.profile import Profile
-from cycleops.api.base import Column, Kind, rule, rules
+from cycleops.api.base import ApiModel, Column, Kind, Uri, rule, rules
+
+
+class ProfileSource(ApiModel):
+    """What the measurement was made from: enough to make it again when its job is gone."""
+
+    variant: Variant = Field(description="As the job's spec describes it.")
+    data: Uri = Field(description="JSON lines that were evaluated on.")
+    fields: Fields = Field(default_factory=Fields, description="Names of the fields in each line.")
+    evaluation: Evaluation = Field(description="Metrics, never empty, and how many rows.")
 
 
 class CycleProfileSpec(Profile):
@@ -14,7 +24,9 @@ class CycleProfileSpec(Profile):
         extra="ignore", json_schema_extra=rules(rule("self == oldSelf", "a CycleProfile can't be changed"))
     )
 
-    job: Name | None = Field(None, description="CycleJob that measured; it may be gone.")
+    job: Name | None = Field(None, description="CycleJob that made the variant and measured it first; it may be gone.")
+    service: Name | None = Field(None, description="CycleService that had it measured anew; it may be gone.")
+    source: ProfileSource | None = Field(None, description="What it takes to measure again; none in old profiles.")
 
 
 class CycleProfile(Kind):

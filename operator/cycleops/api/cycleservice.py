@@ -108,6 +108,24 @@ class Planning(ApiModel):
     pinned: PinnedPlan | None = Field(None, description="With mode Pinned.")
 
 
+class Remeasure(ApiModel):
+    """A measurement that the operator starts by itself because profiles are stale; see status.remeasurement."""
+
+    enabled: bool = Field(True, description="False: stale profiles are only said, in the condition ProfileCurrent.")
+    after_seconds: int = Field(
+        600, ge=0, le=604_800, description="Once ProfileCurrent has been False for so long, without a break."
+    )
+    minimum_interval_seconds: int = Field(
+        86_400,
+        ge=60,
+        le=2_592_000,
+        description="From one measurement's start to the next; doubled for each that did not make the profiles hold.",
+    )
+    deadline_seconds: int = Field(
+        3600, ge=60, le=86_400, description="For one HardwareClass, waiting for room on a node included."
+    )
+
+
 class LoadBalancing(ApiModel):
     algorithm: BalancingAlgorithm = Field(
         BalancingAlgorithm.LEAST_CONNECTIONS, description="How a pod is chosen; ConsistentHash goes by the body."
@@ -211,6 +229,7 @@ class CycleServiceSpec(ApiModel):
     headroom: Headroom | None = Field(None, description="Plan for a loss; without it for all pods alive.")
     cache: Cache | None = Field(None, description="Answers exact repeats; without it nothing is cached.")
     planning: Planning = Field(default_factory=Planning, description="Who decides.")
+    remeasure: Remeasure = Field(default_factory=Remeasure, description="What becomes of stale profiles.")
     load_balancing: LoadBalancing = Field(default_factory=LoadBalancing, description="How requests are spread.")
     grpc: Grpc | None = Field(None, description="Serve gRPC too; without it only HTTP.")
     tls: Tls | None = Field(None, description="Serve HTTPS on port 443 instead of HTTP on port 80.")

@@ -131,6 +131,33 @@ class Adaptation(ApiModel):
     memory: str = Field("", max_length=8192, description="What a restarted operator goes on from; its own business.")
 
 
+class RemeasuredProfile(ApiModel):
+    variant: str = Field(max_length=40)
+    hardware: str = Field(max_length=40, description="HardwareClass it was measured on.")
+    name: str = Field(max_length=253, description="The new CycleProfile.")
+
+
+class Remeasurement(ApiModel):
+    """The latest measurement that the operator started because profiles were stale."""
+
+    run: int = Field(ge=1, description="How many there were, this one included.")
+    in_a_row: int = Field(1, ge=1, description="Of these, since profiles last held.")
+    reasons: list[Text] = Field(max_length=8, description="What was not as profiled.")
+    batch_sizes: list[int] = Field(max_length=32, description="That are measured.")
+    sequence_lengths: list[int] = Field(max_length=32, description="In tokens: those of before, and what arrives now.")
+    pending: list[Annotated[str, Field(max_length=40)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="HardwareClasses that are not done, measured one after the other; what serves comes first.",
+    )
+    profiles: list[RemeasuredProfile] = Field(default_factory=list, max_length=256, description="That came of it.")
+    failed: list[Text] = Field(default_factory=list, max_length=16, description="Classes that gave none, and why.")
+    held: bool = Field(False, description="ProfileCurrent was True after it.")
+    start_time: datetime = Field(description="When it began.")
+    class_start_time: datetime = Field(description="When the class that is measured began.")
+    completion_time: datetime | None = Field(None, description="When the last class was done.")
+
+
 class CycleServiceStatus(ApiModel):
     observed_generation: int | None = Field(None, ge=0, description="The metadata.generation that status is about.")
     conditions: Conditions = Field(default_factory=list)
@@ -152,6 +179,7 @@ class CycleServiceStatus(ApiModel):
     )
     measured: Measured | None = Field(None, description="What it really is.")
     adaptation: Adaptation | None = Field(None, description="Server pods by what is measured; none before that.")
+    remeasurement: Remeasurement | None = Field(None, description="Of stale profiles; none before the first.")
     replicas: int | None = Field(None, ge=0, description="Server pods there are.")
     ready_replicas: int | None = Field(None, ge=0, description="Server pods that are ready.")
     baseline_accuracy: float | None = Field(None, description="The baseline variant's value of the budget's metric.")

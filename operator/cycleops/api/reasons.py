@@ -149,7 +149,14 @@ class Reason(_Documented):
     PROFILE_HOLDS = "ProfileHolds", "What arrives and what is measured are what the profile says."
     PROFILE_STALE = (
         "ProfileStale",
-        "Compute, inputs, labels or rates are not what they were; plans count a slower compute, and the message says "
-        "how to measure anew.",
+        "Compute, inputs, labels or rates are not what they were; plans count a slower compute, and Remeasuring says "
+        "what is done about it.",
     )
+    NOTHING_STALE = "NothingStale", "No profile is known to be stale, so nothing is measured anew."
+    MEASURING_ANEW = "MeasuringAnew", "Variants are being measured again; what serves goes on."
+    MEASURED_ANEW = "MeasuredAnew", "The latest measurement is done, and plans are made from it."
+    REMEASURE_WAITS = "RemeasureWaits", "Profiles are stale; the message says when they are measured anew."
+    REMEASURE_FAILED = "RemeasureFailed", "The latest measurement gave no profiles; the message says why."
+    REMEASURE_OFF = "RemeasureOff", "Profiles are stale, and spec.remeasure.enabled is false."
+    SOURCE_UNKNOWN = "SourceUnknown", "Profiles are stale, and don't say from what they could be measured again."
     ROLLOUT_STALLED = "RolloutStalled", "Pods don't become ready; the message says what they say."

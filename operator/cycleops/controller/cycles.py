@@ -31,6 +31,9 @@ def build_cycles(
         server_image=settings.server_image,
         balancer_image=settings.balancer_image,
         cache_image=settings.cache_image,
+        report_url=settings.report_url,
     )
-    service = ServiceCycle(kube=kube, store=store, settings=images)
+    service = ServiceCycle(
+        kube=kube, store=store, inbox=inbox, settings=images, authority=lambda: certificate.authority
+    )
     return {CYCLE_JOB.kind: job, CYCLE_SERVICE.kind: service}

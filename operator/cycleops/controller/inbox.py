@@ -20,7 +20,7 @@ _REMEMBERED_SEQUENCES = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """One report. ``stored`` ends as True when it is stored, as False when its job is gone."""
+    """One report. ``stored`` ends as True when it is stored, as False when its object is gone."""
 
     pod: str
     pod_uid: str
@@ -64,12 +64,12 @@ class Inbox:
         return tuple(d for d in self._waiting.get(key, ()) if due or not _passing(d.message))
 
     def progress_due_seconds(self, key: Key, *, every_seconds: float) -> float:
-        """Seconds until progress of this job may be written again."""
+        """Seconds until progress of this object may be written again."""
         last = self._progress_at.get(key)
         return 0.0 if last is None else max(0.0, last + every_seconds - time.monotonic())
 
     def forget(self, key: Key) -> None:
-        """The job is gone."""
+        """The object is gone."""
         self._progress_at.pop(key, None)
         self._heard.pop(key, None)
         for delivery in self._waiting.pop(key, []):

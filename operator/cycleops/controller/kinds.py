@@ -46,6 +46,7 @@ SECRET = Kind("", "v1", "Secret", "secrets")
 POD = Kind("", "v1", "Pod", "pods")
 CLAIM = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 POD_DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+EVENT = Kind("", "v1", "Event", "events")
 TOKEN_REVIEW = Kind("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", namespaced=False)
 
 CHILD_KINDS = (JOB, DEPLOYMENT, SERVICE, CONFIG_MAP, SECRET, POD_DISRUPTION_BUDGET)

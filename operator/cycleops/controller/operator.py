@@ -93,7 +93,7 @@ class Operator:
         news = True
         if event == "DELETED":
             self._store.remove(kind, body)
-            if kind is CYCLE_JOB:
+            if kind in (CYCLE_JOB, CYCLE_SERVICE):
                 self._inbox.forget(_key(kind, body["metadata"]))
         else:
             news = self._store.put(kind, body)

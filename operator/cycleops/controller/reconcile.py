@@ -4,16 +4,20 @@ The kinds (CycleJob, CycleService) plug in as a :class:`Cycle`. ``gather`` does 
 are pure. A pass that finds everything as it should be writes nothing.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from cycleops.controller import metrics
 from cycleops.controller.apply import Applier, Problem, merge_patch, operations
-from cycleops.controller.kinds import Kind
-from cycleops.controller.kube import Kube, NotFoundError
+from cycleops.controller.kinds import EVENT, MANAGER, Kind
+from cycleops.controller.kube import ApiError, Kube, NotFoundError
 from cycleops.controller.queue import Key
 from cycleops.controller.store import Body, Facts, Store
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,24 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Happening:
+    """What ``kubectl describe`` is to show of the user object, as an Event. ``warning``: something went wrong."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Conclusion:
-    """``status`` is the whole status that should be; fields left out of it are removed. None leaves it alone."""
+    """``status`` is the whole status that should be; fields left out of it are removed. None leaves it alone.
+
+    ``happenings`` are told after the status was written, once.
+    """
 
     status: Mapping[str, Any] | None
     requeue_after_seconds: float | None = None
+    happenings: Sequence[Happening] = ()
 
 
 class Observation(Protocol):
@@ -108,10 +125,21 @@ class Reconciler:
         conclusion = cycle.conclude(observation, plan, problems)
         await self._write_status(cycle.kind, owner, conclusion.status)
         cycle.concluded(observation)
+        await self._tell(cycle.kind, owner, conclusion.happenings)
         if plan.delete_owner:
             await self.kube.delete(kind=cycle.kind, name=owner.name, uid=owner.uid, namespace=owner.namespace)
             return None
         return conclusion.requeue_after_seconds
+
+    async def _tell(self, kind: Kind, owner: Owner, happenings: Sequence[Happening]) -> None:
+        """Events are for people: the status says the same, so one that can't be written is only logged."""
+        for happening in happenings:
+            body = event_of(kind, owner, happening, now=datetime.now(UTC))
+            metrics.WRITES.labels(kind=EVENT.kind, verb="create").inc()
+            try:
+                await self.kube.create(kind=EVENT, namespace=owner.namespace, body=body)
+            except ApiError as error:
+                logger.warning("event %s of %s %s: %s", happening.reason, kind.kind, owner.name, error)
 
     async def _write_status(self, kind: Kind, owner: Owner, status: Mapping[str, Any] | None) -> None:
         patch = merge_patch(owner.status, status) if status is not None else {}
@@ -126,3 +154,30 @@ class Reconciler:
         except NotFoundError:
             return  # deleted meanwhile: the watch will tell
         self.store.put(kind, written)
+
+
+_LONGEST_MESSAGE = 1024  # of an Event
+
+
+def event_of(kind: Kind, owner: Owner, happening: Happening, *, now: datetime) -> Body:
+    """The Event's body. Pure."""
+    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.kind,
+        "metadata": {"generateName": f"{owner.name}.", "namespace": owner.namespace},
+        "involvedObject": {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "namespace": owner.namespace,
+            "name": owner.name,
+            "uid": owner.uid,
+        },
+        "type": "Warning" if happening.warning else "Normal",
+        "reason": happening.reason,
+        "message": happening.message[:_LONGEST_MESSAGE],
+        "source": {"component": MANAGER},
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+    }

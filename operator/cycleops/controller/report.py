@@ -1,8 +1,8 @@
 """Where pods report: POST /v1/report over HTTPS, answered 200 only when the report is stored.
 
 Who reports is proved by the pod's own service account token, made out to our audience: a TokenReview names the pod it
-is bound to, and that pod must exist, carry the label of the CycleJob it speaks for, and be controlled by a Job which
-that CycleJob controls.
+is bound to, and that pod must exist, carry the label of the CycleJob or CycleService it speaks for, and be controlled
+by a Job which that object controls.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from cycle_wire.reports import AUDIENCE, ProgressReport, Report
 from cycleops.controller import metrics
 from cycleops.controller.inbox import Inbox
-from cycleops.controller.kinds import CYCLE_JOB, JOB_LABEL, POD, TOKEN_REVIEW
+from cycleops.controller.kinds import CYCLE_JOB, CYCLE_SERVICE, JOB_LABEL, POD, SERVICE_LABEL, TOKEN_REVIEW
 from cycleops.controller.kube import ApiError, Kube
 from cycleops.controller.queue import Key
 from cycleops.controller.store import Store, controller_uid
@@ -31,6 +31,8 @@ PROGRESS_SECONDS = 30.0
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
 _USER = "system:serviceaccount:"
+# Whose pods report, and their label.
+_OWNERS = {CYCLE_JOB.kind: (CYCLE_JOB, JOB_LABEL), CYCLE_SERVICE.kind: (CYCLE_SERVICE, SERVICE_LABEL)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,22 +121,24 @@ class ReportServer:
 
     async def _authorize(self, sender: Sender, report: Report) -> None:
         job = report.job
+        kind, label = _OWNERS[job.kind]
         if (sender.namespace, sender.pod) != (job.namespace, report.pod):
             raise _RefusedError(403, f"the token belongs to pod {sender.namespace}/{sender.pod}")
-        owner = self._store.get(CYCLE_JOB, namespace=job.namespace, name=job.name)
+        owner = self._store.get(kind, namespace=job.namespace, name=job.name)
         if owner is None or owner.uid != job.uid:
-            raise _RefusedError(403, f"there is no CycleJob {job.namespace}/{job.name} with uid {job.uid}")
+            raise _RefusedError(403, f"there is no {kind.kind} {job.namespace}/{job.name} with uid {job.uid}")
         pod = await self._kube.find(kind=POD, name=sender.pod, namespace=sender.namespace)
         if pod is None or pod["metadata"]["uid"] != sender.pod_uid:
             raise _RefusedError(403, "the token's pod is gone")
         parents = {facts.uid for facts in self._store.children(job.uid).values()}
-        if pod["metadata"].get("labels", {}).get(JOB_LABEL) != job.name or controller_uid(pod) not in parents:
-            raise _RefusedError(403, f"pod {sender.pod} is not of CycleJob {job.name}")
+        if pod["metadata"].get("labels", {}).get(label) != job.name or controller_uid(pod) not in parents:
+            raise _RefusedError(403, f"pod {sender.pod} is not of {kind.kind} {job.name}")
 
     async def _store_report(self, sender: Sender, report: Report) -> None:
         if self._inbox.was_stored(pod_uid=sender.pod_uid, sequence=report.sequence):
             return
-        key = Key.of(CYCLE_JOB, namespace=report.job.namespace, name=report.job.name)
+        kind, _ = _OWNERS[report.job.kind]
+        key = Key.of(kind, namespace=report.job.namespace, name=report.job.name)
         message = report.message
         stored = self._inbox.offer(
             key, pod=sender.pod, pod_uid=sender.pod_uid, sequence=report.sequence, message=message
@@ -149,7 +153,7 @@ class ReportServer:
         except TimeoutError:
             raise _RefusedError(503, "not stored in time, send it again") from None
         if not kept:
-            raise _RefusedError(403, f"CycleJob {report.job.name} is gone")
+            raise _RefusedError(403, f"{kind.kind} {report.job.name} is gone")
 
 
 def _parse(body: bytes) -> Report:

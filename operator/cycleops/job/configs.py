@@ -4,6 +4,8 @@ from cycle_wire.metrics import evaluation_of
 from cycle_wire.serving import ProfileVariant, ProfilingConfig
 from cycle_wire.training import JobIdentity, ReportTarget, TrainingConfig, World
 from cycleops.api.cores import server_threads_of, server_workers_of, threads_of
+from cycleops.api.cyclejob import CycleJobSpec
+from cycleops.api.cycleprofile import ProfileSource
 from cycleops.api.hashes import hardware_class_hash
 from cycleops.api.uri import parse_uri
 from cycleops.job import names
@@ -81,6 +83,19 @@ def profiling_config(o: Observation, *, hardware_class: str) -> ProfilingConfig:
         workers=server_workers_of(hardware),
         threads=server_threads_of(hardware),
         report=ReportTarget(url=o.environment.report_url),
+    )
+
+
+def source_of(spec: CycleJobSpec, *, variant: str) -> ProfileSource | None:
+    """What a measurement of ``variant`` is made from; None for one that the spec doesn't have."""
+    found = next((one for one in spec.variants if one.name == variant), None)
+    if found is None:
+        return None
+    return ProfileSource(
+        variant=found,
+        data=spec.data.evaluation,
+        fields=spec.data.fields,
+        evaluation=evaluation_of(spec.task, spec.evaluation),
     )
 
 

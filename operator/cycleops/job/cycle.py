@@ -16,6 +16,7 @@ from cycleops.controller.queue import Key
 from cycleops.controller.reconcile import Conclusion, Plan
 from cycleops.controller.store import Store
 from cycleops.job import names
+from cycleops.job.configs import source_of
 from cycleops.job.decide import decide
 from cycleops.job.decision import Decision, Step
 from cycleops.job.desired import desired_children, unwanted_children
@@ -104,7 +105,7 @@ def _new_profiles(o: Observation) -> list[dict[str, Any]]:
         if not isinstance(delivery.message, ProfileReport):
             continue
         measured = delivery.message.profile
-        spec = CycleProfileSpec(**measured.model_dump(), job=o.name)
+        spec = CycleProfileSpec(**measured.model_dump(), job=o.name, source=source_of(o.spec, variant=measured.variant))
         metadata = {
             "name": names.cycle_profile(o.name, measured),
             "namespace": o.owner.namespace,

@@ -98,7 +98,4 @@ def profile_current(observation: ServiceObservation, said: Adaptation | None) ->
 def _advice(observation: ServiceObservation) -> str:
     plan = observation.status.plan
     on = f" on {plan.hardware}" if plan is not None else ""
-    return (
-        "Plans count compute as slow as it is measured. To measure anew, run a CycleJob that trains and profiles the "
-        f"model{on}, and name it in spec.model"
-    )
+    return f"Plans count compute{on} as slow as it is measured; the condition Remeasuring says what else is done"

@@ -13,7 +13,7 @@ from cycleops.planner.adaptation.correction import BOUND, KNOWN_TO, Correction
 from cycleops.planner.adaptation.hits import HitEvidence
 from cycleops.planner.adaptation.slower import planned_slowness
 from cycleops.planner.adaptation.watch import Mix, Watch
-from cycleops.service.interval import Interval
+from cycleops.service.interval import Interval, length_at
 from cycleops.service.memory import MAXIMUM_PROFILES, Memory
 
 
@@ -72,15 +72,34 @@ def current(known: Memory, service: Service, table: Attainment) -> Memory:
         state = state.model_copy(update={"account": State(replicas=1).account})
     if known.served != service.served:
         return _another_plan(known, state, service, table)
-    startup = service.startup_seconds if service.startup_seconds is not None else known.startup_seconds
+    # The shortest that pods of this plan took: when all of them waited for a node or a registry, that was no start.
+    starts = [start for start in (known.startup_seconds, service.startup_seconds) if start is not None]
     return known.model_copy(
         update={
             "budget": service.budget,
             "state": state,
-            "startup_seconds": startup,
+            "startup_seconds": min(starts, default=None),
             "hits": HitEvidence() if service.rolling or not service.caches else known.hits,
         }
     )
+
+
+def measured_anew(known: Memory, *, profiled_at: int, declared: tuple[int, int] | None) -> Memory:
+    """When the class that serves was measured again, what had shifted was known, and how slow profiles before were says
+    nothing of the new ones.
+
+    ``profiled_at``: the newest measurement of ``known.hardware``, in seconds since the epoch. ``declared``: p50 and p99
+    of the input lengths, in tokens.
+    """
+    if profiled_at <= known.profiled_at:
+        return known
+    if not known.profiled_at:
+        return known.model_copy(update={"profiled_at": profiled_at})
+    lengths = known.state.watch.lengths
+    found = [length_at(lengths.shifted, share) for share in (0.5, 0.99)] if lengths.found else [None]
+    now = {} if None in found else {"tokens": tuple(found), "declared": declared}
+    state = known.state.model_copy(update={"watch": known.state.watch.accepted(), "correction": Correction()})
+    return known.model_copy(update={"profiled_at": profiled_at, "slowness": {}, "state": state, **now})
 
 
 def _another_plan(known: Memory, state: State, service: Service, table: Attainment) -> Memory:
@@ -107,6 +126,9 @@ def _another_plan(known: Memory, state: State, service: Service, table: Attainme
         budget=service.budget,
         state=state,
         slowness={**known.slowness, service.profile: slowness} if slowness != 1.0 else known.slowness,
+        profiled_at=known.profiled_at if known.hardware == service.hardware else 0,
+        tokens=known.tokens,
+        declared=known.declared,
         asked_at=known.asked_at,
     )
 

@@ -9,7 +9,8 @@ from cycleops.controller.kinds import CYCLE_SERVICE, ROLE_LABEL, SERVICE_LABEL, 
 from cycleops.controller.reconcile import Owner
 
 Body = dict[str, Any]
-SERVER_ROLE, BALANCER_ROLE, CACHE_ROLE = "server", "balancer", "cache"
+SERVER_ROLE, BALANCER_ROLE, CACHE_ROLE, PROFILE_ROLE = "server", "balancer", "cache", "profile"
+_LONGEST = 63  # a Job's name becomes a label of its pods
 CONFIG_HASH_ANNOTATION = "cycleops.dev/config-hash"
 
 
@@ -40,6 +41,11 @@ class Names:
     @property
     def cache(self) -> str:
         return f"{self.service}-cache"
+
+    def measuring(self, *, run: int, hardware: str) -> str:
+        """Of the Job that measures a class anew, and of its ConfigMap; two long names are told apart by a hash."""
+        name = f"{self.service}-measure-{run}-{hardware}"
+        return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9].rstrip('-')}-{short_hash(name)[:8]}"
 
 
 def child(*, owner: Owner, kind: Kind, name: str, role: str, annotations: Body | None = None, **fields: Any) -> Body:

@@ -2,26 +2,19 @@
 
 import datetime as dt
 import secrets
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
 
-from cycleops.api.base import Kind as ApiKind
-from cycleops.api.cyclejob import CycleJob
-from cycleops.api.cycleprofile import CycleProfile
 from cycleops.api.cycleservice import CycleService, CycleServiceSpec
-from cycleops.api.hardwareclass import HardwareClass, HardwareClassSpec
+from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.uri import parse_uri
+from cycleops.controller.inbox import Inbox
 from cycleops.controller.kinds import (
     CLAIM,
-    CYCLE_JOB,
-    CYCLE_PROFILE,
     CYCLE_SERVICE,
-    HARDWARE_CLASS,
     POD,
     ROLE_LABEL,
     SECRET,
     SERVICE_LABEL,
-    Kind,
 )
 from cycleops.controller.kube import Kube
 from cycleops.controller.queue import Key
@@ -32,20 +25,23 @@ from cycleops.service.children import SERVER_ROLE, Names
 from cycleops.service.corrections import Corrections, corrections_of
 from cycleops.service.demand import planned_rate
 from cycleops.service.deployed import Deployed, read_deployed
-from cycleops.service.evidence import Evidence, Sources, find_evidence
+from cycleops.service.evidence import Evidence, find_evidence
 from cycleops.service.measure import Measurer
+from cycleops.service.memory import Memory
 from cycleops.service.observation import Adapted, Measurement, Outcome, ServiceObservation
 from cycleops.service.planning import Planning
 from cycleops.service.rollout import Pod, pod_of, rollout_of, startup_seconds
 from cycleops.service.scaling import Scaling, served_of, service_of
 from cycleops.service.settings import ServiceSettings
-
-ModelT = TypeVar("ModelT", bound=ApiKind)
+from cycleops.service.stored import classes_of, sources_of, typed
 
 
 class Gatherer:
-    def __init__(self, *, kube: Kube, store: Store, settings: ServiceSettings) -> None:
-        self._kube, self._store, self._settings = kube, store, settings
+    def __init__(
+        self, *, kube: Kube, store: Store, inbox: Inbox, settings: ServiceSettings, authority: Callable[[], str]
+    ) -> None:
+        self._kube, self._store, self._inbox, self._settings = kube, store, inbox, settings
+        self._authority = authority
         self._planning = Planning()
         self._measurer = Measurer()
         self._scaling = Scaling()
@@ -53,21 +49,34 @@ class Gatherer:
     async def gather(self, key: Key) -> ServiceObservation | None:
         facts = self._store.get(CYCLE_SERVICE, namespace=key.namespace, name=key.name)
         if facts is None or facts.deleting:
+            self._inbox.forget(key)
             self._forget_others()
             return None
-        service = _typed(CycleService, CYCLE_SERVICE, facts)
+        service = typed(CycleService, CYCLE_SERVICE, facts)
         now = dt.datetime.now(dt.UTC)
-        classes = self._classes(service.spec.hardware)
-        evidence = find_evidence(self._sources(service, classes))
+        classes = classes_of(self._store, service.spec.hardware)
+        evidence = find_evidence(sources_of(self._store, service=service, classes=classes, settings=self._settings))
         children = self._store.children(facts.uid)
         deployed = read_deployed(children, service=key.name)
         pods, measurement = await self._look(service, facts, children, deployed, now)
+        memory = self._scaling.memory(facts.uid, spec=service.spec, status=service.status, evidence=evidence)
+        corrections = corrections_of(memory, service.spec.traffic)
         outcome = None
         if evidence.ready:
-            outcome = await self._outcome(facts.uid, service, evidence, classes, deployed, measurement)
+            outcome = await self._outcome(facts.uid, service, evidence, classes, deployed, measurement, corrections)
         known = self._with_class_of(deployed, classes)
         adapted = await self._adapted(
-            facts.uid, service, evidence, outcome, known, children=children, deployed=deployed, pods=pods, now=now
+            facts.uid,
+            service,
+            evidence,
+            outcome,
+            known,
+            children=children,
+            deployed=deployed,
+            pods=pods,
+            now=now,
+            memory=memory,
+            tokens=corrections.tokens,
         )
         return ServiceObservation(
             owner=_owner(service, facts),
@@ -83,6 +92,8 @@ class Gatherer:
             missing_claim=await self._missing_claim(key, children, evidence, deployed),
             measurement=measurement,
             adapted=adapted,
+            deliveries=self._inbox.waiting(key, progress_every_seconds=0.0),
+            authority=self._authority(),
             secrets=await self._secrets(key, service.spec),
             new_cache_password=None if (SECRET.kind, Names(key.name).cache) in children else secrets.token_hex(32),
         )
@@ -102,6 +113,7 @@ class Gatherer:
         classes: Mapping[str, HardwareClassSpec],
         deployed: Deployed | None,
         measurement: Measurement,
+        corrections: Corrections,
     ) -> Outcome:
         """The plan, by what was measured. Hits count only where the plan is what serves: new pods have cold caches."""
         rate = planned_rate(
@@ -120,7 +132,6 @@ class Gatherer:
                 corrections=corrections,
             )
 
-        corrections = corrections_of(self._scaling.memory(uid, service.status))
         found = await outcome(corrections)
         if not corrections.hit_ratio_lower:
             return found
@@ -139,14 +150,17 @@ class Gatherer:
         deployed: Deployed | None,
         pods: tuple[Pod, ...],
         now: dt.datetime,
+        memory: Memory | None,
+        tokens: tuple[int, int] | None,
     ) -> Adapted | None:
         """None until something was measured: then the plan stands as it is."""
         interval = self._measurer.interval(uid)
-        memory = self._scaling.memory(uid, service.status)
         served = served_of(spec=service.spec, evidence=evidence, outcome=outcome, deployed=deployed)
         if served is None or deployed is None or (interval is None and memory is None):
             return None
-        table = await self._planning.table(uid, spec=service.spec, evidence=evidence, classes=classes, served=served)
+        table = await self._planning.table(
+            uid, spec=service.spec, evidence=evidence, classes=classes, served=served, tokens=tokens
+        )
         if table is None:
             return None
         about = service_of(
@@ -164,44 +178,11 @@ class Gatherer:
         )
         return self._scaling.adapted(uid, interval=interval, now=now.timestamp(), service=about, table=table)
 
-    def _sources(self, service: CycleService, classes: Mapping[str, HardwareClassSpec]) -> Sources:
-        spec, namespace = service.spec, service.metadata.namespace
-        job = None
-        if spec.model.cycle_job is not None:
-            facts = self._store.get(CYCLE_JOB, namespace=namespace, name=spec.model.cycle_job)
-            job = _typed(CycleJob, CYCLE_JOB, facts) if facts is not None else None
-        return Sources(
-            spec=spec,
-            pinned=service.status.model,
-            job=job,
-            profiles=tuple(self._profiles(namespace, spec, service, job)),
-            classes=classes,
-            images={name: self._settings.server_of(spec, hardware) for name, hardware in classes.items()},
-        )
-
-    def _profiles(
-        self, namespace: str, spec: CycleServiceSpec, service: CycleService, job: CycleJob | None
-    ) -> Iterable[CycleProfile]:
-        """Profiles of the digests in question; parsing every profile of a namespace would be slow."""
-        models = (service.status.model, job.status.model if job is not None else None)
-        digests = {model.digest for model in models if model is not None} | {spec.model.digest or ""}
-        for facts in self._store.all(CYCLE_PROFILE):
-            if facts.namespace == namespace and any(d and d.encode() in facts.raw for d in digests):
-                yield _typed(CycleProfile, CYCLE_PROFILE, facts)
-
-    def _classes(self, names: Iterable[str]) -> dict[str, HardwareClassSpec]:
-        found = {}
-        for name in names:
-            facts = self._store.get(HARDWARE_CLASS, name=name)
-            if facts is not None:
-                found[name] = _typed(HardwareClass, HARDWARE_CLASS, facts).spec
-        return found
-
     def _with_class_of(
         self, deployed: Deployed | None, classes: Mapping[str, HardwareClassSpec]
     ) -> Mapping[str, HardwareClassSpec]:
         """Also the class of what serves, which the spec may not name any more."""
-        return {**(self._classes([deployed.hardware]) if deployed else {}), **classes}
+        return {**(classes_of(self._store, [deployed.hardware]) if deployed else {}), **classes}
 
     async def _look(
         self,
@@ -262,11 +243,6 @@ class Gatherer:
             metadata = await self._kube.find_metadata(kind=SECRET, name=name, namespace=key.namespace)
             found[name] = metadata["uid"] + metadata["resourceVersion"] if metadata is not None else ""
         return found
-
-
-def _typed(model: type[ModelT], kind: Kind, facts: Facts) -> ModelT:
-    body: dict[str, Any] = {**facts.body, "apiVersion": kind.api_version, "kind": kind.kind}
-    return model.model_validate(body)
 
 
 def _owner(service: CycleService, facts: Facts) -> Owner:

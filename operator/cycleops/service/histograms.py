@@ -112,7 +112,7 @@ def total(scrapes: Iterable[Scrape]) -> dict[Series, dict[float, float]]:
     return result
 
 
-def quantile_seconds(counts: Counts, share: float) -> float | None:
+def quantile(counts: Counts, share: float) -> float | None:
     """Linear within the bucket that holds the quantile, as Prometheus does; None without requests.
 
     A quantile above the last finite bound is that bound: more is not known.
@@ -214,7 +214,7 @@ def count_of(counts: Counts) -> int:
 
 
 def _quantiles(counts: Counts, percentile: float) -> Quantiles | None:
-    found = [quantile_seconds(counts, share) for share in (0.5, 0.99, percentile / 100)]
+    found = [quantile(counts, share) for share in (0.5, 0.99, percentile / 100)]
     if any(value is None for value in found):
         return None
     p50, p99, budgeted = (round(1000 * value, 3) for value in found if value is not None)

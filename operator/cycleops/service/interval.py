@@ -4,9 +4,11 @@ Pure. Arrivals are the balancers' own; where none of them can be read, the sidec
 which a pod that counts was not read from beginning to end is no measurement: half of the arrivals is not a quiet hour.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from cycle_wire.buckets import TOKEN_BUCKETS
 from cycleops.service.histograms import (
     ARRIVALS,
     COMPUTE_SUM,
@@ -18,12 +20,12 @@ from cycleops.service.histograms import (
     Counts,
     Happened,
     count_of,
+    quantile,
 )
 
 BUCKETS = 64  # of labels: by index modulo this
 _AT_THE_BUDGET = 1.0005  # bounds are written with four digits
-# From the coarse to the fine: lengths by powers of two, as the server counts them.
-_LENGTHS = 16
+_LENGTHS = len(TOKEN_BUCKETS) + 1  # and one for the longer ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,16 @@ def _lengths(counts: Counts) -> tuple[int, ...]:
     """By bucket; empty when the server doesn't count them or none came."""
     found = [round(counts[bound]) for bound in sorted(counts)]
     return tuple(found[:_LENGTHS]) if any(found) else ()
+
+
+def length_at(lengths: tuple[int, ...], share: float) -> int | None:
+    """Tokens that the ``share`` (0 to 1) of inputs is no longer than, by counts as in an interval: linear within a
+    bucket, and of those beyond the last bound that bound. None when they were not counted in these buckets.
+    """
+    if len(lengths) != _LENGTHS:
+        return None
+    found = quantile(dict(zip((*TOKEN_BUCKETS, math.inf), lengths, strict=True)), share)
+    return math.ceil(found) if found else None
 
 
 def _labels(counts: Mapping[float, float]) -> tuple[int, ...]:

@@ -24,6 +24,8 @@ class Memory(BaseModel):
     """``served``: which plan it is of, by which ``profile``, on ``hardware``. ``startup_seconds``: as pods showed it.
 
     ``slowness``: by profile, what plans are made with. Of profiles that never served, nothing is known.
+    ``profiled_at``: when ``hardware`` was last measured, in seconds since the epoch. ``tokens``: p50 and p99 of input
+    lengths that had shifted before that; they count in place of the declared ones while these stay ``declared``.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,6 +38,9 @@ class Memory(BaseModel):
     hits: HitEvidence = HitEvidence()
     slowness: dict[str, float] = Field(default_factory=dict, max_length=MAXIMUM_PROFILES)
     startup_seconds: float | None = Field(default=None, ge=0)
+    profiled_at: int = 0
+    tokens: tuple[int, int] | None = None
+    declared: tuple[int, int] | None = None
     asked_at: float = Field(default=0.0, description="End of the last interval in which somebody asked.")
 
     @property

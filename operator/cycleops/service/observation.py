@@ -8,6 +8,7 @@ from cycleops.api.cycleservice import CycleServiceSpec, PlanningMode
 from cycleops.api.cycleservice_status import CycleServiceStatus, FrontierPoint, NearestFeasible, Plan, Rejected
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.reasons import Reason
+from cycleops.controller.inbox import Delivery
 from cycleops.controller.reconcile import Owner
 from cycleops.controller.store import Facts
 from cycleops.planner.adaptation import Decision as AdaptDecision
@@ -99,6 +100,8 @@ class ServiceObservation:
     measurement: Measurement
     adapted: Adapted | None = None  # None while nothing can be said: nothing deployed, or no profile of it
     secrets: Mapping[str, str] = field(default_factory=dict)  # of TLS and API keys: version by name, empty when missing
+    deliveries: tuple[Delivery, ...] = ()  # reports of measuring pods
+    authority: str = ""  # CA of the report server, PEM
     new_cache_password: str | None = None  # for a managed shared cache; None when its Secret is there
 
     @property

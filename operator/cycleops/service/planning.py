@@ -66,12 +66,13 @@ class Planning:
         evidence: Evidence,
         classes: Mapping[str, HardwareClassSpec],
         served: Served,
+        tokens: tuple[int, int] | None = None,
     ) -> Attainment | None:
         """What each number of replicas of ``served`` does: simulated when that changes. None without its profile."""
-        inputs = _table_hash(spec=spec, classes=classes, served=served)
+        inputs = _table_hash(spec=spec, classes=classes, served=served, tokens=tokens)
         known = self._tables.get(uid)
         if known is None or known[0] != inputs or known[1].cancelled():
-            task = asyncio.create_task(self._tabulate(spec, evidence, classes, served))
+            task = asyncio.create_task(self._tabulate(spec, evidence, classes, served, tokens))
             known = self._tables[uid] = (inputs, task)
         try:
             return await asyncio.shield(known[1])
@@ -112,9 +113,12 @@ class Planning:
         evidence: Evidence,
         classes: Mapping[str, HardwareClassSpec],
         served: Served,
+        tokens: tuple[int, int] | None,
     ) -> Attainment | None:
         async with self._one_at_a_time:
-            return await asyncio.to_thread(table_of, spec=spec, evidence=evidence, classes=classes, served=served)
+            return await asyncio.to_thread(
+                table_of, spec=spec, evidence=evidence, classes=classes, served=served, tokens=tokens
+            )
 
 
 def inputs_hash(
@@ -138,12 +142,18 @@ def inputs_hash(
     return _hash(content)
 
 
-def _table_hash(*, spec: CycleServiceSpec, classes: Mapping[str, HardwareClassSpec], served: Served) -> str:
-    tokens, hardware = spec.traffic.input_tokens, classes.get(served.hardware)
+def _table_hash(
+    *,
+    spec: CycleServiceSpec,
+    classes: Mapping[str, HardwareClassSpec],
+    served: Served,
+    tokens: tuple[int, int] | None,
+) -> str:
+    declared, hardware = spec.traffic.input_tokens, classes.get(served.hardware)
     return _hash(
         {
             "served": dataclasses.asdict(served),
-            "tokens": tokens.model_dump(mode="json") if tokens else None,
+            "tokens": tokens or (declared.model_dump(mode="json") if declared else None),
             "maximum": spec.replicas.maximum,
             "algorithm": spec.load_balancing.algorithm,
             "class": hardware.model_dump(mode="json") if hardware else None,

@@ -75,7 +75,7 @@ def question(
     mixes: bool = False,
 ) -> Question:
     workload = replace(
-        _workload(spec, evidence, requests_per_second),
+        _workload(spec, evidence, requests_per_second, corrections.tokens),
         cache_hit_ratio=corrections.hit_ratio,
         cache_hit_ratio_lower=corrections.hit_ratio_lower,
     )
@@ -90,9 +90,17 @@ def question(
 
 
 def table_of(
-    *, spec: CycleServiceSpec, evidence: Evidence, classes: Mapping[str, HardwareClassSpec], served: Served
+    *,
+    spec: CycleServiceSpec,
+    evidence: Evidence,
+    classes: Mapping[str, HardwareClassSpec],
+    served: Served,
+    tokens: tuple[int, int] | None = None,
 ) -> Attainment | None:
-    """What every number of replicas of ``served`` does, as profiled and without a cache; None without its profile."""
+    """What every number of replicas of ``served`` does, as profiled and without a cache; None without its profile.
+
+    ``tokens``: p50 and p99 of the input lengths, where they are not the declared ones.
+    """
     profile = next((p for p in evidence.profiles if p.metadata.name == served.profile), None)
     hardware = classes.get(served.hardware)
     if profile is None or hardware is None:
@@ -104,7 +112,7 @@ def table_of(
     return tabulate(
         times=times,
         hardware=_option(served.hardware, hardware),
-        workload=_workload(spec, evidence, 1.0),
+        workload=_workload(spec, evidence, 1.0, tokens),
         budget_milliseconds=served.target_milliseconds,
         batch_size=served.batch_size,
         delay_milliseconds=served.delay_milliseconds,
@@ -126,13 +134,17 @@ def _limits(spec: CycleServiceSpec, *, mixes: bool) -> model.Limits:
     )
 
 
-def _workload(spec: CycleServiceSpec, evidence: Evidence, requests_per_second: float) -> model.Workload:
+def _workload(
+    spec: CycleServiceSpec, evidence: Evidence, requests_per_second: float, tokens: tuple[int, int] | None
+) -> model.Workload:
     """What the spec leaves out of lengths is the longest that was measured."""
     profiles = [profile.spec for profile in evidence.profiles]
     lengths = [row.sequence_length for profile in profiles for row in profile.rows]
     prompts = [row.prompt_tokens for profile in profiles for row in profile.generation]
     answers = [row.output_tokens for profile in profiles for row in profile.generation]
     inputs, outputs = spec.traffic.input_tokens, spec.traffic.output_tokens
+    if tokens is not None:
+        inputs = InputTokens(p50=tokens[0], p99=tokens[1])
     longest, most = max([*lengths, *prompts], default=1), max(answers, default=None)
     return model.Workload(
         rate_per_second=requests_per_second,

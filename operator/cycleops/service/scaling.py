@@ -7,7 +7,8 @@ from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.traffic import TrafficBasis
 from cycleops.planner.adaptation import AdaptSettings, Attainment, Target
-from cycleops.service.adapting import Service, begun, resumed, step
+from cycleops.service.adapting import Service, begun, measured_anew, resumed, step
+from cycleops.service.corrections import declared_tokens
 from cycleops.service.deployed import Deployed
 from cycleops.service.evidence import Evidence
 from cycleops.service.interval import Interval
@@ -60,14 +61,27 @@ class Scaling:
         self._memories: dict[str, Memory] = {}
         self._resumed: set[str] = set()  # from status, not yet compared with the Deployment
 
-    def memory(self, uid: str, status: CycleServiceStatus) -> Memory | None:
-        """What is known of the service ``uid``; after a restart the copy in its status."""
+    def memory(
+        self, uid: str, *, spec: CycleServiceSpec, status: CycleServiceStatus, evidence: Evidence
+    ) -> Memory | None:
+        """What is known of the service ``uid``; after a restart the copy in its status. Without what is not true any
+        more since its class was measured again.
+        """
         if uid not in self._memories and status.adaptation is not None:
             found = load(status.adaptation.memory)
             if found is not None:
                 self._memories[uid] = found
                 self._resumed.add(uid)
-        return self._memories.get(uid)
+        known = self._memories.get(uid)
+        if known is None:
+            return None
+        of_class = [p.spec.measured_at for p in evidence.profiles if p.spec.hardware_class == known.hardware]
+        if of_class:
+            declared = declared_tokens(spec.traffic)
+            # Whole seconds: the copy in status keeps no more of a time.
+            known = measured_anew(known, profiled_at=int(max(of_class).timestamp()), declared=declared)
+            self._memories[uid] = known
+        return known
 
     def keep_only(self, uids: set[str]) -> None:
         """Forget services that are gone."""

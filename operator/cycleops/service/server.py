@@ -129,9 +129,6 @@ def _deployment(
         {"name": _MODEL_VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}},
         *sidecar_volumes(owner, spec),
     ]
-    placement: Body = {"nodeSelector": hardware.node_selector} if hardware.node_selector else {}
-    if hardware.runtime_class_name:
-        placement["runtimeClassName"] = hardware.runtime_class_name
     template = pod_template(
         labels=child_labels(owner=owner, label=SERVICE_LABEL, role=SERVER_ROLE),
         annotations={CONFIG_HASH_ANNOTATION: config_hash},
@@ -143,7 +140,7 @@ def _deployment(
         volumes=volumes,
         grace_seconds=DRAIN_SECONDS + 10,
         tolerations=[toleration.to_dict() for toleration in hardware.tolerations or []],
-        **placement,
+        **placement_of(hardware),
     )
     return {
         "replicas": deployed.replicas,
@@ -168,7 +165,7 @@ def _server_container(spec: CycleServiceSpec, hardware: HardwareClassSpec, image
         ],
         command=["cycle-server", "serve"],
         env=[{"name": name, "value": threads} for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")],
-        resources=_resources(hardware),
+        resources=resources_of(hardware),
         startupProbe=http_probe(path=LIVE_PATH, port=POD_PORT, periodSeconds=2, failureThreshold=300, timeoutSeconds=2),
         livenessProbe=http_probe(path=LIVE_PATH, port=POD_PORT, periodSeconds=10, failureThreshold=6, timeoutSeconds=5),
     )
@@ -193,7 +190,16 @@ def _sidecar_container(spec: CycleServiceSpec, image: str, sidecar: SidecarConfi
     )
 
 
-def _resources(hardware: HardwareClassSpec) -> Body:
+def placement_of(hardware: HardwareClassSpec) -> Body:
+    """Fields of the spec of a pod on that class, beside tolerations."""
+    placement: Body = {"nodeSelector": hardware.node_selector} if hardware.node_selector else {}
+    if hardware.runtime_class_name:
+        placement["runtimeClassName"] = hardware.runtime_class_name
+    return placement
+
+
+def resources_of(hardware: HardwareClassSpec) -> Body:
+    """Of the container that computes."""
     result = hardware.resources.to_dict()
     if hardware.accelerator is not None:  # an extended resource stands in the limits
         count = str(hardware.accelerator.count)

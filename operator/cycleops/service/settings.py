@@ -13,6 +13,7 @@ class ServiceSettings:
     server_image: str
     balancer_image: str
     cache_image: str
+    report_url: str  # where measuring pods report to
     cluster_domain: str = "cluster.local"
 
     def server_of(self, spec: CycleServiceSpec, hardware: HardwareClassSpec) -> str:

@@ -11,10 +11,11 @@ from cycleops.api.reasons import Reason
 from cycleops.controller.apply import Problem
 from cycleops.service.adaptation import adaptation, profile_current
 from cycleops.service.budget import budget_met
-from cycleops.service.children import Names
+from cycleops.service.children import PROFILE_ROLE, Names
 from cycleops.service.finding import Finding
 from cycleops.service.observation import Outcome, ServiceObservation
 from cycleops.service.policies import Decision
+from cycleops.service.remeasure import remeasure
 from cycleops.service.rollout import Rollout, rollout_of, worst
 
 
@@ -24,6 +25,7 @@ def new_status(observation: ServiceObservation, decision: Decision, problems: Se
     server = rollout_of(observation.children.get(("Deployment", names.server)))
     balancer = rollout_of(observation.children.get(("Deployment", names.balancer)))
     adapted = adaptation(observation)
+    remeasuring = remeasure(observation)
     findings = [
         observation.evidence.finding,
         decision.feasible,
@@ -31,6 +33,7 @@ def new_status(observation: ServiceObservation, decision: Decision, problems: Se
         _ready(observation, decision, server, balancer),
         budget_met(observation),
         profile_current(observation, adapted),
+        remeasuring.finding,
         _progressing(decision, server, balancer),
         _stalled(observation, server, balancer, problems),
     ]
@@ -50,6 +53,7 @@ def new_status(observation: ServiceObservation, decision: Decision, problems: Se
         frontier=list(shown.frontier),
         measured=_measured(observation) or before.measured,
         adaptation=adapted,
+        remeasurement=remeasuring.run,
         replicas=server.there,
         ready_replicas=server.ready,
         baseline_accuracy=shown.baseline_accuracy,
@@ -166,7 +170,7 @@ def _stalled(
     if missing:
         secret = f"Secret {missing[0]}, which spec.tls or spec.auth names, does not exist in this namespace"
         return Finding(kind, True, Reason.SECRET_NOT_FOUND, secret)
-    broken = worst(observation.pods)
+    broken = worst(pod for pod in observation.pods if pod.role != PROFILE_ROLE)
     if broken is not None:
         return Finding(kind, True, broken.reason, broken.problem)
     stalled = server.stalled or balancer.stalled

@@ -13,7 +13,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from cycle_server.tracing import trace_id
-from cycle_wire.buckets import time_buckets
+from cycle_wire.buckets import TOKEN_BUCKETS, time_buckets
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of series
 
@@ -61,7 +61,7 @@ class ServerMetrics:
             "cycle_batch_size", "Texts computed together.", buckets=SIZE_BUCKETS, registry=self.registry
         )
         self.input_tokens = Histogram(
-            "cycle_input_tokens", "Length of a computed text.", buckets=SIZE_BUCKETS, registry=self.registry
+            "cycle_input_tokens", "Length of a computed text.", buckets=TOKEN_BUCKETS, registry=self.registry
         )
         answers = Counter(
             "cycle_answers",

@@ -1,6 +1,7 @@
 """Objects of a service's world, as the examples of the repository describe it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +31,10 @@ DIGEST = "sha256:" + "a1" * 32
 MODEL = ServedModel(uri=f"pvc://models/supersense/sha256-{'a1' * 32}", digest=DIGEST)
 OWNER = Owner(namespace="demo", name="supersense", uid="5a6b", generation=3, status={})
 SETTINGS = ServiceSettings(
-    server_image="cycleops/server:1", balancer_image="cycleops/balancer:1", cache_image="cycleops/cache:1"
+    server_image="cycleops/server:1",
+    balancer_image="cycleops/balancer:1",
+    cache_image="cycleops/cache:1",
+    report_url="https://cycleops-report.cycleops-system.svc:8443/v1/report",
 )
 
 
@@ -59,7 +63,13 @@ def finished_job() -> CycleJob:
 
 
 def profile(
-    variant: str, *, compute_ms: float = 8.0, f1: float = 0.74, image: str = SETTINGS.server_image, **changes: Any
+    variant: str,
+    *,
+    compute_ms: float = 8.0,
+    f1: float = 0.74,
+    image: str = SETTINGS.server_image,
+    lengths: Sequence[int] = (16, 32, 64),
+    **changes: Any,
 ) -> CycleProfile:
     """A plausible measurement on cpu-small: compute grows with the batch, terms spread by 5 %."""
 
@@ -76,7 +86,7 @@ def profile(
             post=times(0.1),
         )
         for batch in (1, 2, 4, 8)
-        for length in (16, 32, 64)
+        for length in lengths
         for pace in Pace
     ]
     content = {
@@ -104,6 +114,11 @@ def profile(
         "processor": "a CPU",
         "measured_at": NOW,
         "job": "supersense",
+        "source": {
+            "variant": {"name": variant},
+            "data": "pvc://data/glosses/eval.jsonl",
+            "evaluation": {"metrics": ["accuracy", "f1Macro"]},
+        },
     }
     measured = CycleProfileSpec.model_validate({**content, **changes})
     name = f"supersense-{measured.variant}-{measured.hardware_class}-{measured.server_settings_hash}"

@@ -156,7 +156,7 @@ def test_a_stale_profile_says_why_and_what_to_do() -> None:
     status, reason, message = condition(seen(adapted(5, profile_stale=(sentence,))), "ProfileCurrent")
     assert (status, reason) == ("False", "ProfileStale")
     assert message.startswith(f"{sentence}. Plans count compute as slow as it is measured")
-    assert "run a CycleJob" in message
+    assert "Remeasuring says what else is done" in message
 
 
 def test_it_stays_stale_as_long_as_plans_count_the_slowness() -> None:

@@ -132,7 +132,7 @@ def test_another_variant_on_the_same_machines_is_as_slow_until_it_was_measured()
     measured = fed(there, 20.0, at=2e9, service=replace(SERVICE, served="fp32", profile="p-fp32")).memory
     assert measured.slowness == {"p-int8": slow.planned_slowness, "p-fp32": 1.0}
     # So the plan does not go back and forth: int8 is known to be slow, fp32 to be as profiled, a third is not known.
-    found = corrections_of(measured)
+    found = corrections_of(measured, spec().traffic)
     assert found.slowness_of("p-int8", "cpu-small") == slow.planned_slowness
     assert found.slowness_of("p-fp32", "cpu-small") == 1.0
     assert found.slowness_of("p-bf16", "cpu-small") == slow.planned_slowness
@@ -140,8 +140,8 @@ def test_another_variant_on_the_same_machines_is_as_slow_until_it_was_measured()
 
 
 def test_a_profile_that_holds_corrects_nothing() -> None:
-    assert corrections_of(fed(begun(SERVICE), 20.0).memory) == Corrections()
-    assert corrections_of(None) == Corrections()
+    assert corrections_of(fed(begun(SERVICE), 20.0).memory, spec().traffic) == Corrections()
+    assert corrections_of(None, spec().traffic) == Corrections()
 
 
 def test_compute_of_two_plans_at_once_says_nothing() -> None:
@@ -153,16 +153,6 @@ def test_another_budget_begins_a_new_account() -> None:
     late = fed(begun(SERVICE), 20.0, late=50).memory
     assert late.state.account.late > 0
     assert current(late, replace(SERVICE, budget="p95 80 ms"), TABLE).state.account.late == 0
-
-
-def test_the_start_that_pods_showed_counts_when_it_is_longer() -> None:
-    slow = replace(SERVICE, startup_seconds=300.0)
-    memory = fed(begun(slow), 60.0, service=slow).memory
-    assert memory.startup_seconds == 300.0
-    held = fed(memory, 10.0, scrapes=30, at=1e9 + 180, service=replace(slow, startup_seconds=None))
-    assert held.decision.replicas >= memory.state.replicas  # two start-ups are ten minutes
-    quick = fed(memory, 10.0, scrapes=30, at=1e9 + 180).decision
-    assert quick.replicas >= memory.state.replicas  # and what was seen once is remembered
 
 
 def test_a_server_that_counts_in_other_buckets_begins_a_new_reference() -> None:
@@ -210,12 +200,16 @@ def test_scaling_takes_the_copy_once_and_forgets_the_gone() -> None:
         slowness_low=1, slowness_high=1, time=NOW, memory=memory.dump(),
     )  # fmt: skip
     scaling = Scaling()
-    assert scaling.memory("uid", CycleServiceStatus()) is None
-    assert scaling.memory("uid", CycleServiceStatus(adaptation=said)) is not None
+
+    def known(status: CycleServiceStatus) -> Memory | None:
+        return scaling.memory("uid", spec=spec(), status=status, evidence=find_evidence(sources()))
+
+    assert known(CycleServiceStatus()) is None
+    assert known(CycleServiceStatus(adaptation=said)) is not None
     first = scaling.adapted("uid", interval=None, now=2e9, service=replace(SERVICE, replicas=7), table=TABLE)
     assert (first.replicas, first.decision.stale) == (7, True)
     scaling.keep_only(set())
-    assert scaling.memory("uid", CycleServiceStatus()) is None
+    assert known(CycleServiceStatus()) is None
 
 
 # What a step is asked

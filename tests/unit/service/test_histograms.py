@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from cycleops.service.histograms import Window, parse, quantile_seconds
+from cycleops.service.histograms import Window, parse, quantile
 
 BOUNDS = (0.01, 0.02, 0.05, 0.1)
 
@@ -94,7 +94,7 @@ def test_old_requests_leave_the_window_and_memory() -> None:
 def test_the_quantile_lies_in_the_bucket_of_the_true_one(times: list[float], share: float) -> None:
     pod = Pod()
     pod.answer(times)
-    found = quantile_seconds(pod.scrape()["pod", "miss"], share)
+    found = quantile(pod.scrape()["pod", "miss"], share)
     ordered = sorted(times)
     index = next(i for i in range(len(ordered)) if (i + 1) >= share * len(ordered) - 1e-9)
     edges = (0.0, *BOUNDS)
@@ -104,8 +104,8 @@ def test_the_quantile_lies_in_the_bucket_of_the_true_one(times: list[float], sha
 
 
 def test_no_request_has_no_quantile_and_beyond_the_last_bound_is_the_bound() -> None:
-    assert quantile_seconds({0.1: 0, float("inf"): 0}, 0.5) is None
-    assert quantile_seconds({0.1: 1, float("inf"): 9}, 0.99) == 0.1
+    assert quantile({0.1: 0, float("inf"): 0}, 0.5) is None
+    assert quantile({0.1: 1, float("inf"): 9}, 0.99) == 0.1
 
 
 def test_what_is_no_exposition_is_an_error() -> None:

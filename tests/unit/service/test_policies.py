@@ -66,6 +66,7 @@ def test_nothing_is_deployed_before_the_evidence_is_there() -> None:
         "ProfileCurrent": ("Unknown", "NotMeasured"),
         "Progressing": ("False", "AsExpected"),
         "Stalled": ("False", "AsExpected"),
+        "Remeasuring": ("False", "NothingStale"),
     }
 
 

@@ -22,13 +22,21 @@ Counts = tuple[int, ...]
 
 
 class Mix(BaseModel):
-    """Counts per bucket. ``found``: what the last comparison said against the reference; empty when it is as it was."""
+    """Counts per bucket. ``found``: what the last comparison said against the reference; empty when it is as it was.
+
+    ``shifted``: what was counted then, when it was not as it was.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     reference: Counts = Field(default=(), max_length=MAXIMUM_BUCKETS)
     window: Counts = Field(default=(), max_length=MAXIMUM_BUCKETS)
+    shifted: Counts = Field(default=(), max_length=MAXIMUM_BUCKETS)
     found: str = ""
+
+    def accepted(self) -> "Mix":
+        """What it has shifted to is the reference from now on."""
+        return Mix(reference=self.shifted, window=self.window) if self.found else self
 
 
 class Watch(BaseModel):
@@ -43,6 +51,15 @@ class Watch(BaseModel):
     def findings(self) -> tuple[str, ...]:
         """Sentences with numbers: why profiles should be made anew."""
         return tuple(found for found in (self.lengths.found, self.labels.found, self.rate_found) if found)
+
+    @property
+    def rate_is_higher(self) -> bool:
+        """More requests come than on earlier days."""
+        return bool(self.rate_found) and self.rate.above >= self.rate.below
+
+    def accepted(self) -> "Watch":
+        """After profiles were made anew for what arrives: that is what later windows are held against."""
+        return Watch(lengths=self.lengths.accepted(), labels=self.labels.accepted())
 
 
 def watch(before: Watch, *, lengths: Counts, labels: Counts, season_before: Season, season: Season) -> Watch:
@@ -69,13 +86,15 @@ def _mix(before: Mix, counts: Counts, name: str) -> Mix:
     if not before.reference:
         return Mix(reference=window, window=empty)
     if sum(1 for a, b in zip(before.reference, window, strict=True) if a or b) < 2:
-        return before.model_copy(update={"window": empty, "found": ""})  # one bucket then and now
+        return Mix(reference=before.reference, window=empty)  # one bucket then and now
     result = drift.shift(before.reference, window, false_alarms=FALSE_ALARMS)
     found = (
         f"{name} have shifted: stability index {result.index:.2f} over {sum(window)} requests, above "
         f"{result.threshold:.2f}"
     )
-    return Mix(reference=before.reference, window=empty, found=found if result.found else "")
+    if not result.found:
+        return Mix(reference=before.reference, window=empty)
+    return Mix(reference=before.reference, window=empty, shifted=window, found=found)
 
 
 def _rate(before: Watch, past: Season, season: Season) -> tuple[drift.Level, str]:
