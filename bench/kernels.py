@@ -83,6 +83,7 @@ def make_encoder(dtype: torch.dtype, factory: Factory) -> Encoder:
     layers = [
         Layer(
             heads=HEADS,
+            intermediate_size=INNER,
             attention_in=linear(3 * HIDDEN, HIDDEN),
             attention_out=linear(HIDDEN, HIDDEN),
             attention_norm=norm(),

@@ -8,8 +8,9 @@ import asyncio
 import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
@@ -18,15 +19,20 @@ from cycle_server.load.arrivals import poisson
 from cycle_server.load.run import until
 
 TIMEOUT_SECONDS = 10.0
+ANSWERED = "200"
 DEADLINE_HEADER = "X-Cycle-Deadline-Ms"  # ours reads it; to the peers it says nothing
 JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True)
 class Latencies:
-    """Seconds, infinite for a request without a 200 answer; a late send of this program is in them."""
+    """Seconds, infinite for a request without a 200 answer; a late send of this program is in them.
 
-    seconds: list[float]
+    ``outcomes``: how many had each status, or the error instead of one.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
 
     def quantile(self, q: float) -> float:
         return quantile(self.seconds, q)
@@ -50,7 +56,7 @@ class Client:
 
     async def is_ready(self, body: bytes) -> bool:
         async with _session() as session:
-            return await self._send(session, body, JSON)
+            return await self._send(session, body, JSON) == ANSWERED
 
     async def saturate(self, requests: Requests, *, concurrency: int, seconds: float) -> float:
         """Answers per second while ``concurrency`` requests are always on their way; the first quarter is warm-up."""
@@ -61,7 +67,7 @@ class Client:
 
         async def keep_sending(session: ClientSession) -> None:
             while time.perf_counter() < last:
-                if not await self._send(session, next(bodies), JSON):
+                if await self._send(session, next(bodies), JSON) != ANSWERED:
                     raise RuntimeError(f"{self._url} failed under a closed loop of {concurrency}")
                 ended.append(time.perf_counter())
 
@@ -75,11 +81,12 @@ class Client:
         self, requests: Requests, *, rate: float, seconds: float, seed: int, budget_seconds: float
     ) -> Latencies:
         headers = {**JSON, DEADLINE_HEADER: f"{budget_seconds * 1000:g}"}
-        result = Latencies([])
+        result = Latencies()
 
         async def send(session: ClientSession, body: bytes, intended: float) -> None:
-            answered = await self._send(session, body, headers)
-            result.seconds.append(time.perf_counter() - intended if answered else math.inf)
+            outcome = await self._send(session, body, headers)
+            result.seconds.append(time.perf_counter() - intended if outcome == ANSWERED else math.inf)
+            result.outcomes[outcome] += 1
 
         async with _session() as session, asyncio.TaskGroup() as tasks:
             start = time.perf_counter() + 0.01
@@ -89,13 +96,14 @@ class Client:
                 tasks.create_task(send(session, body, start + arrival))
         return result
 
-    async def _send(self, session: ClientSession, body: bytes, headers: dict[str, str]) -> bool:
+    async def _send(self, session: ClientSession, body: bytes, headers: dict[str, str]) -> str:
+        """The answer's status, or the error's name."""
         try:
             async with session.post(self._url, data=body, headers=headers) as response:
                 await response.read()
-                return response.status == 200
-        except (ClientError, TimeoutError):
-            return False
+                return str(response.status)
+        except (ClientError, TimeoutError) as error:
+            return type(error).__name__
 
 
 def _session() -> ClientSession:

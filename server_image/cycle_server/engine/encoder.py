@@ -1,7 +1,8 @@
 """Forward pass of a BERT-like encoder with mean pooling and a linear head, over texts packed without padding.
 
-The tokens of a batch stand one after the other in one (tokens, hidden) matrix; only attention looks at each text apart.
-So padding costs nothing, compute grows with the number of tokens, and a text's answer doesn't depend on its neighbours.
+The tokens of a batch stand one after the other in one (rows, hidden) matrix; only attention looks at each text apart.
+So no text pays for the length of another, compute grows with the number of tokens, and a text's answer doesn't depend
+on its neighbours. A few filler rows at the end make up one of the sizes that there are (sizes.py).
 Computes what ``model.EncoderClassifier`` computes in evaluation mode.
 """
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cycle_server.engine.quantized import FloatLinear, Linear
+from cycle_server.engine.sizes import padded
 
 ACTIVATIONS = {
     "gelu": functional.gelu,
@@ -20,6 +22,11 @@ ACTIVATIONS = {
     "relu": functional.relu,
     "silu": functional.silu,
 }
+
+
+def plain_gelu(x: Tensor) -> Tensor:
+    """torch's own kernel; for what is contiguous it takes oneDNN's, kept for each number of rows (sizes.py)."""
+    return functional.gelu(x.t()).t()
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,17 @@ class Layer:
     """One encoder layer; ``attention_in`` gives query, key and value side by side."""
 
     heads: int
+    intermediate_size: int
     attention_in: Linear
     attention_out: Linear
     attention_norm: Norm
     intermediate: Linear
     output: Linear
     output_norm: Norm
+
+    @property
+    def linears(self) -> tuple[Linear, ...]:
+        return (self.attention_in, self.attention_out, self.intermediate, self.output)
 
 
 @dataclass(frozen=True)
@@ -57,11 +69,14 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Encoder:
+    """``sized``: layers of it are oneDNN's, which keep a kernel for each number of rows: it computes few (sizes.py)."""
+
     embeddings: Embeddings
     layers: Sequence[Layer]
     head_size: int
     activation: str
     classifier: FloatLinear
+    sized: bool = True
 
     def logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """(texts, classes) float32 for token ids of texts, none of which is empty."""
@@ -70,35 +85,56 @@ class Encoder:
     def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """(texts, hidden) float32: what the classifier sees of each text."""
         lengths = [len(text) for text in texts]
-        ids = torch.tensor([token for text in texts for token in text])
-        hidden = self._embed(ids, lengths)
+        tokens = sum(lengths)
+        filler = padded(tokens) - tokens if self.sized else 0
+        ids = torch.tensor([token for text in texts for token in text] + [0] * filler)
+        hidden = self._embed(ids, lengths, filler)
         for layer in self.layers:
             hidden = self._layer(layer, hidden, lengths)
-        return _means(hidden, lengths)
+        return _means(hidden[:tokens], lengths)
 
-    def _embed(self, ids: Tensor, lengths: Sequence[int]) -> Tensor:
+    def prepare(self, rows: int) -> None:
+        """Has the kernels of a size made: layers of one shape share them, so one of each shape computes."""
+        hidden = self._embed(torch.zeros(rows, dtype=torch.int64), [1] * rows, 0)
+        for layer in {(layer.heads, layer.intermediate_size): layer for layer in self.layers}.values():
+            self._layer(layer, hidden, [1] * rows)
+
+    def _embed(self, ids: Tensor, lengths: Sequence[int], filler: int) -> Tensor:
         positions = self.embeddings.positions
-        spread = positions[: lengths[0]] if len(lengths) == 1 else torch.cat([positions[:n] for n in lengths])
+        parts = [positions[:n] for n in lengths]
+        if filler:
+            parts.append(positions[:1].expand(filler, -1))
+        spread = parts[0] if len(parts) == 1 else torch.cat(parts)
         hidden = self.embeddings.norm(functional.embedding(ids, self.embeddings.words) + spread)
         return hidden if self.embeddings.projection is None else self.embeddings.projection(hidden)
 
     def _layer(self, layer: Layer, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
         attended = layer.attention_out(self._attend(layer, layer.attention_in(hidden), lengths))
         hidden = layer.attention_norm(attended.add_(hidden))
-        inner = ACTIVATIONS[self.activation](layer.intermediate(hidden))
+        inner = self._activate(layer.intermediate(hidden))
         return layer.output_norm(layer.output(inner).add_(hidden))
 
-    def _attend(self, layer: Layer, mixed: Tensor, lengths: Sequence[int]) -> Tensor:
-        """mixed (tokens, 3 * heads * head_size) -> (tokens, heads * head_size)."""
-        first, count = lengths[0], len(lengths)
-        if all(n == first for n in lengths):
-            return self._attend_equal(layer, mixed, count, first)
-        return torch.cat([self._attend_equal(layer, part, 1, part.shape[0]) for part in mixed.split(list(lengths))])
+    def _activate(self, x: Tensor) -> Tensor:
+        if self.activation == "gelu" and not self.sized:
+            return plain_gelu(x)
+        return ACTIVATIONS[self.activation](x)
 
-    def _attend_equal(self, layer: Layer, mixed: Tensor, count: int, length: int) -> Tensor:
-        query, key, value = mixed.view(count, length, 3, layer.heads, self.head_size).permute(2, 0, 3, 1, 4).unbind(0)
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        return attended.transpose(1, 2).reshape(count * length, layer.heads * self.head_size)
+    def _attend(self, layer: Layer, mixed: Tensor, lengths: Sequence[int]) -> Tensor:
+        """mixed (rows, 3 * heads * head_size) -> (rows, heads * head_size), 0 in filler rows."""
+        first, count = lengths[0], len(lengths)
+        groups = [(count, first)] if all(n == first for n in lengths) else [(1, n) for n in lengths]
+        out = mixed.new_empty(mixed.shape[0], layer.heads * self.head_size)
+        start = 0
+        for texts, length in groups:
+            end = start + texts * length
+            query, key, value = (
+                mixed[start:end].view(texts, length, 3, layer.heads, self.head_size).permute(2, 0, 3, 1, 4).unbind(0)
+            )
+            attended = functional.scaled_dot_product_attention(query, key, value)
+            out[start:end].view(texts, length, layer.heads, self.head_size).copy_(attended.transpose(1, 2))
+            start = end
+        out[start:] = 0
+        return out
 
 
 def _means(hidden: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -14,7 +14,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from cycle_server.engine.encoder import ACTIVATIONS, Embeddings, Encoder, Layer, Norm
-from cycle_server.engine.quantized import FloatLinear, Int8Weights, Linear, float_linear, int8_linear
+from cycle_server.engine.quantized import (
+    FloatLinear,
+    Int8Weights,
+    Linear,
+    PackedFloatLinear,
+    float_linear,
+    int8_linear,
+)
 from cycle_server.engine.stages import read_manifest, read_tokenizer
 from cycle_server.errors import BadVariantError
 from cycle_wire.parts import Activations, Precision
@@ -82,6 +89,7 @@ class _Packer:
             head_size=self._head_size,
             activation=activation,
             classifier=classifier,
+            sized=any(isinstance(linear, PackedFloatLinear) for layer in layers for linear in layer.linears),
         )
 
     def _compare_shapes(self, layers: list[Layer]) -> None:
@@ -117,6 +125,7 @@ class _Packer:
         attention = f"{prefix}attention.self."
         return Layer(
             heads=self._weights[f"{attention}query.weight"].shape[0] // self._head_size,
+            intermediate_size=self._weights[f"{prefix}intermediate.dense.weight"].shape[0],
             attention_in=self._linear([f"{attention}{part}" for part in ("query", "key", "value")]),
             attention_out=self._linear([f"{prefix}attention.output.dense"]),
             attention_norm=self._norm(f"{prefix}attention.output.LayerNorm"),

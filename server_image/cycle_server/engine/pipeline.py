@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cycle_server.engine.load import load_variant
+from cycle_server.engine.sizes import sizes
 from cycle_server.engine.stages import Stages
 
 # glibc's mallopt(3) parameters. By default each temporary of a batch is mapped and unmapped anew, and the page faults
@@ -28,6 +29,15 @@ class Engine(Stages):
         loaded = load_variant(folder, verify=verify)
         super().__init__(loaded.tokenizer, manifest=loaded.manifest, maximum_tokens=loaded.maximum_tokens)
         self._encoder = loaded.encoder
+
+    def prepare(self, tokens: int) -> None:
+        """Has the kernels made for batches of 1 to ``tokens`` tokens: what comes later needs no new memory for them.
+
+        The largest first, for the smaller ones find room where its temporaries were.
+        """
+        with torch.inference_mode():
+            for rows in sizes(tokens) if self._encoder.sized else (1,):  # one row is contiguous whichever way it lies
+                self._encoder.prepare(rows)
 
     def compute(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
         """Float32 (n, classes + hidden): each text's logits, and beside them what they were made from."""

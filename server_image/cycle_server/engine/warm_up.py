@@ -12,7 +12,9 @@ WARM_UP_REPEATS = 4
 def warm_up(engine: Engine, *, lengths: Sequence[int], batch_sizes: set[int]) -> list[tuple[int, float]]:
     """Tokens and seconds, the fastest of each size."""
     samples: list[tuple[int, float]] = []
-    for length in sorted({min(length, engine.maximum_tokens) for length in lengths} or {16}):
+    known = sorted({min(length, engine.maximum_tokens) for length in lengths} or {16})
+    engine.prepare(known[-1] * max(batch_sizes))
+    for length in known:
         for batch_size in sorted(batch_sizes):
             texts = [[0] * length for _ in range(batch_size)]
             until = time.monotonic() + WARM_UP_SECONDS_PER_SIZE

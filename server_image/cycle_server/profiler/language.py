@@ -14,7 +14,7 @@ from cycle_server.profiler.generation import measure_generation
 from cycle_server.profiler.measured import HTTP_REQUESTS, Measured, different
 from cycle_server.profiler.tokens import evaluate_tokens, neighbours
 from cycle_server.protocol import v2
-from cycle_server.server.generator import KEY_VALUE_BYTES, warm_up
+from cycle_server.server.generator import KEY_VALUE_BYTES, decoding_threads, warm_up
 from cycle_server.token_rows import RowEncoder, TokenRow
 from cycle_wire.metrics import METRICS
 from cycle_wire.parts import Fields, Task
@@ -29,7 +29,7 @@ def measure_language_model(config: ProfilingConfig, server: ServerConfig) -> Mea
     most = max(config.batch_sizes)
     engine = CausalEngine(
         Path(server.variant_path),
-        threads=config.threads,
+        threads=decoding_threads(server),
         pool_bytes=server.key_value_bytes or KEY_VALUE_BYTES,
         sequences=most,
     )
@@ -46,6 +46,8 @@ def measure_language_model(config: ProfilingConfig, server: ServerConfig) -> Mea
             engine, texts, cost=cost, concurrencies=config.batch_sizes, prompt_lengths=config.sequence_lengths
         ),
         bodies=[v2.infer_request(text, max_tokens=1) for text in prompts],
+        workers=1,
+        threads=decoding_threads(server),
         pool_bytes=engine.pool_bytes,
     )
 

@@ -90,8 +90,8 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant) -> Profile
         startup_seconds=http.startup_seconds,
         batch_invariant=measured.batch_invariant,
         neighbour_difference=measured.neighbour_difference,
-        workers=config.workers,
-        threads=config.threads,
+        workers=measured.workers,
+        threads=measured.threads,
         processor=processor_name()[:256],
         measured_at=datetime.now(UTC),
     )
@@ -117,6 +117,8 @@ def measure_classifier(config: ProfilingConfig, server: ServerConfig) -> Measure
         batch_invariant=difference <= tolerance(engine.manifest.variant.precision),
         neighbour_difference=difference,
         bodies=[v2.infer_request(text) for text in different(texts, HTTP_REQUESTS)],
+        workers=server.workers,
+        threads=server.threads,
     )
 
 

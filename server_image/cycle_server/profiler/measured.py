@@ -11,12 +11,17 @@ HTTP_REQUESTS = 120 + WARM_UP_REQUESTS
 
 @dataclass(frozen=True)
 class Measured:
-    """``bodies``: of different requests to infer, for what HTTP adds. ``pool_bytes``: memory that they don't touch."""
+    """``bodies``: of different requests to infer, for what HTTP adds. ``pool_bytes``: memory that they don't touch.
+
+    ``workers`` take from the pod's queue, each with so many ``threads``.
+    """
 
     metrics: Sequence[MetricValue]
     batch_invariant: bool
     neighbour_difference: float
     bodies: Sequence[bytes]
+    workers: int
+    threads: int
     rows: Sequence[ProfileRow] = ()
     generation: Sequence[GenerationRow] = ()
     pool_bytes: int = 0

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from cycle_server.engine.causal.request import Sampling
 from cycle_server.protocol.errors import ProtocolError, invalid
-from cycle_server.protocol.v2 import Integer, Part, no_default
+from cycle_server.protocol.v2 import WHOLE, Part, no_default
 
 MAXIMUM_NEW_TOKENS = 1_048_576  # what fits the model is less
 MAXIMUM_STOPS = 4
@@ -41,7 +41,8 @@ StopTexts = Annotated[
     WithJsonSchema(STOP_SCHEMA),
 ]
 MaximumTokens = Annotated[
-    Integer | None, Field(ge=1, le=MAXIMUM_NEW_TOKENS, description="Of the answer, at most; less when no more fit.")
+    Annotated[int, Field(ge=1, le=MAXIMUM_NEW_TOKENS), WHOLE] | None,
+    Field(description="Of the answer, at most; less when no more fit."),
 ]
 Temperature = Annotated[
     float | None, Field(ge=0, le=2, allow_inf_nan=False, description="0: always the likeliest token.")
@@ -49,9 +50,13 @@ Temperature = Annotated[
 TopP = Annotated[
     float | None, Field(gt=0, le=1, allow_inf_nan=False, description="Draw from the likeliest that make up so much.")
 ]
-TopK = Annotated[Integer | None, Field(ge=0, le=MAXIMUM_TOP_K, description="Draw from so many likeliest; 0: all.")]
+TopK = Annotated[
+    Annotated[int, Field(ge=0, le=MAXIMUM_TOP_K), WHOLE] | None,
+    Field(description="Draw from so many likeliest; 0: all."),
+]
 Seed = Annotated[
-    Integer | None, Field(ge=-(2**63), le=2**63 - 1, description="The same draws again (nearly: see the docs).")
+    Annotated[int, Field(ge=-(2**63), le=2**63 - 1), WHOLE] | None,
+    Field(description="The same draws again (nearly: see the docs)."),
 ]
 
 

@@ -12,12 +12,12 @@ from pydantic_core import to_json
 from cycle_server.protocol.errors import ProtocolError, invalid
 from cycle_server.protocol.generation import DONE, Drawing, MaximumTokens, Messages, Usage, Wishes, event
 from cycle_server.protocol.openai import check_model
-from cycle_server.protocol.v2 import Integer, Part
+from cycle_server.protocol.v2 import WHOLE, Part
 
 COMPLETION_TOKENS = 16  # OpenAI's default for completions
 TEMPERATURE = 1.0  # and for both
 
-One = Annotated[Integer | None, Field(ge=1, le=1, description="One answer to each request.")]
+One = Annotated[Annotated[int, Field(ge=1, le=1), WHOLE] | None, Field(description="One answer to each request.")]
 Off = Annotated[
     Literal[0] | None,
     BeforeValidator(lambda value: 0 if isinstance(value, float) and value == 0 else value),

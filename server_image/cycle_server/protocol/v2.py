@@ -27,7 +27,8 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Integer = Annotated[int, BeforeValidator(_whole)]  # JSON's 2.0 is one too
+WHOLE = BeforeValidator(_whole)  # JSON's 2.0 is an integer too; bounds stand before it, or the schema lacks them
+Integer = Annotated[int, WHOLE]
 
 
 def no_default(schema: dict[str, Any]) -> None:

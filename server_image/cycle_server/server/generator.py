@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from cycle_wire.serving import ServerConfig
 
 if TYPE_CHECKING:
     from cycle_server.engine.causal.model import CausalEngine
+
+logger = logging.getLogger(__name__)
 
 WARM_UP_REPEATS = 4
 KEY_VALUE_BYTES = 256 * 1024 * 1024
@@ -36,13 +39,21 @@ class Generator:
         self.batcher.stop()
 
 
+def decoding_threads(config: ServerConfig) -> int:
+    """One process decodes, whatever ``workers`` says: answers under way share its steps. It has the threads of all."""
+    return config.workers * config.threads
+
+
 def start_generator(config: ServerConfig, metrics: ServerMetrics) -> Generator:
     """Blocks until warm. Raises BadVariantError."""
     from cycle_server.engine.causal.model import CausalEngine  # transformers is only for those who generate
 
+    threads = decoding_threads(config)
+    if config.workers > 1:
+        logger.warning("a language model is decoded by one process, not by %d: of %d threads", config.workers, threads)
     engine = CausalEngine(
         Path(config.variant_path),
-        threads=config.threads,
+        threads=threads,
         pool_bytes=config.key_value_bytes or KEY_VALUE_BYTES,
         sequences=config.maximum_batch_size,
     )
@@ -67,6 +78,7 @@ def warm_up(engine: CausalEngine, *, sequences: int) -> Cost:
     sampler = engine.sampler(Sampling())
     one = [Chunk(tokens=[0], position=0, blocks=range(longest))]
     prompt = [Chunk(tokens=[0] * min(STEP_TOKENS, engine.maximum_tokens), position=0, blocks=range(longest))]
+    engine.prepare(tokens=STEP_TOKENS + sequences, sequences=sequences)
     samples = []
     for chunks in (one, one * sequences, prompt):
         times = []

@@ -9,8 +9,6 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double 
 SHARED_TARGET_MILLISECONDS = 5.0  # around which lookups of the shared cache are told apart
 OUTCOMES = ("hit", "miss", "coalesced", "bypass")
 
-OUTCOMES = ("hit", "miss", "coalesced", "bypass")
-
 
 class SidecarMetrics:
     """Outcomes: hit, miss, coalesced (waited for another's miss), bypass."""

@@ -36,6 +36,7 @@ def test_a_profile_has_generation_rows_and_the_metrics_of_transformers(tmp_path:
         evaluation=Evaluation(metrics=["tokenAccuracy", "perplexity"]),
         batch_sizes=[1, 4],
         sequence_lengths=[8, 4096],
+        workers=2,
         hardware_class="cpu",
         hardware_class_hash="h",
         image="i",
@@ -47,6 +48,7 @@ def test_a_profile_has_generation_rows_and_the_metrics_of_transformers(tmp_path:
     (message,) = [report.message for report in endpoint.reports]
     assert isinstance(message, ProfileReport)
     profile = message.profile
+    assert (profile.workers, profile.threads) == (1, 2), "one process decodes, with the threads of all workers"
     assert profile.rows == []
     output = profile.generation[0].output_tokens
     cells = {(row.concurrency, row.prompt_tokens) for row in profile.generation}

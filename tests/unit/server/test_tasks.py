@@ -84,10 +84,8 @@ def test_embeddings_are_floats_or_base64_of_them() -> None:
     assert list(struct.unpack("<2f", base64.b64decode(packed["data"][1]["embedding"]))) == vectors[1]
 
 
-def document() -> dict[str, Any]:
-    return openapi.document(
-        task=Task.TEXT_CLASSIFICATION, model_name="m", model_version="1", server_version="0", grpc_port=9000
-    )
+def document(task: Task = Task.TEXT_CLASSIFICATION) -> dict[str, Any]:
+    return openapi.document(task=task, model_name="m", model_version="1", server_version="0", grpc_port=9000)
 
 
 def test_every_reference_in_the_document_leads_somewhere() -> None:
@@ -96,6 +94,14 @@ def test_every_reference_in_the_document_leads_somewhere() -> None:
     assert named
     assert named <= set(schemas)
     assert schemas["ClassifyRequest"]["properties"]["texts"]["maxItems"] == v2.MAXIMUM_TEXTS
+
+
+def test_bounds_of_whole_numbers_are_in_the_document_by_their_names_there() -> None:
+    schemas = document(Task.LANGUAGE_MODELING)["components"]["schemas"]
+    one = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 1}, {"type": "null"}]}
+    assert schemas["ChatRequest"]["properties"]["n"].items() >= one.items()
+    assert schemas["GenerateRequest"]["properties"]["max_tokens"]["anyOf"][0]["minimum"] == 1
+    assert {"ge", "le"}.isdisjoint(json.dumps(schemas).split('"'))
 
 
 class _Page(HTMLParser):

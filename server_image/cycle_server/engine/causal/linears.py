@@ -7,17 +7,34 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from cycle_server.engine.quantized import FloatLinear, Int8Weights, Linear, float_linear, int8_linear
+from cycle_server.engine.quantized import (
+    FloatLinear,
+    Int8Weights,
+    Linear,
+    PackedFloatLinear,
+    float_linear,
+    int8_linear,
+)
 from cycle_server.errors import BadVariantError
 
 
 class Packed(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """x (..., in) -> (..., out)."""
 
-    def __init__(self, linear: Linear, *, outputs: int) -> None:
+    def __init__(self, linear: Linear, *, inputs: int, outputs: int) -> None:
         super().__init__()
         self._linear = linear
+        self.inputs = inputs
         self._outputs = outputs
+
+    @property
+    def sized(self) -> bool:
+        """It keeps a kernel for each number of rows (engine/sizes.py)."""
+        return isinstance(self._linear, PackedFloatLinear)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.inputs, self._outputs
 
     def forward(self, x: Tensor) -> Tensor:
         return self._linear(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], self._outputs)
@@ -42,7 +59,7 @@ def put_quantized(model: Any, name: str, weights: Mapping[str, Tensor], *, dtype
         bias=weights[f"{name}.bias"] if has_bias else torch.zeros(outputs),
     )
     linear = int8_linear(packed) if integers else float_linear(packed.dequantize(dtype))
-    model.set_submodule(name, Packed(linear, outputs=outputs))
+    model.set_submodule(name, Packed(linear, inputs=inputs, outputs=outputs))
 
 
 def pack_floats(model: Any) -> None:
@@ -52,7 +69,15 @@ def pack_floats(model: Any) -> None:
             weight = module.weight.data.t() if isinstance(module, Conv1D) else module.weight.data
             bias = torch.zeros(weight.shape[0], dtype=weight.dtype) if module.bias is None else module.bias.data
             linear = float_linear(FloatLinear(weight.contiguous(), bias))
-            model.set_submodule(name, Packed(linear, outputs=weight.shape[0]))
+            model.set_submodule(name, Packed(linear, inputs=weight.shape[1], outputs=weight.shape[0]))
+
+
+def sized_layers(model: Any) -> tuple[list[Packed], list[Packed]]:
+    """One of each shape, for layers of one shape share kernels: those that see all rows, and the output layer."""
+    output = model.get_output_embeddings()
+    sized = [module for module in model.modules() if isinstance(module, Packed) and module.sized]
+    inner = {layer.shape: layer for layer in sized if layer is not output}
+    return list(inner.values()), [layer for layer in sized if layer is output]
 
 
 def _shape(model: Any, name: str) -> tuple[int, int, bool]:

@@ -10,11 +10,13 @@ from tokenizers.decoders import DecodeStream
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from cycle_server.engine.causal.linears import sized_layers
 from cycle_server.engine.causal.load import load_causal
 from cycle_server.engine.causal.paged import Pool, Step
 from cycle_server.engine.causal.request import BLOCK_TOKENS, ChatError, Chunk, Sampling
 from cycle_server.engine.causal.sampling import Sampler, next_tokens
 from cycle_server.engine.pipeline import configure_process
+from cycle_server.engine.sizes import sizes
 from cycle_wire.variant import VariantManifest
 
 
@@ -29,6 +31,8 @@ class CausalEngine:
         configure_process(threads=threads)
         loaded = load_causal(folder, verify=verify)
         self._model = loaded.model
+        self._sized, self._sized_output = sized_layers(loaded.model)
+        self._dtype = loaded.dtype
         self._tokenizer = loaded.tokenizer
         self.manifest: VariantManifest = loaded.manifest
         self.maximum_tokens = loaded.maximum_tokens
@@ -77,6 +81,14 @@ class CausalEngine:
     def sampler(self, sampling: Sampling) -> Sampler:
         return Sampler(sampling)
 
+    def prepare(self, *, tokens: int, sequences: int) -> None:
+        """Has the kernels made for steps of up to so many ``tokens`` and ``sequences``, as Engine.prepare does."""
+        with torch.inference_mode():
+            for layers, largest in ((self._sized, tokens), (self._sized_output, sequences)):
+                for rows in sizes(largest):
+                    for layer in layers:
+                        layer(torch.zeros(rows, layer.inputs, dtype=self._dtype))
+
     def advance(
         self, chunks: Sequence[Chunk], samplers: Sequence[Sampler | None]
     ) -> list[int | ArithmeticError | None]:
@@ -88,7 +100,7 @@ class CausalEngine:
 
     def logits(self, chunks: Sequence[Chunk]) -> Tensor:
         """Behind each chunk's last token, float32 (chunks, vocabulary)."""
-        step = Step(self._pool, chunks)
+        step = Step(self._pool, chunks, sized=bool(self._sized))
         with torch.inference_mode():
             output = self._model(
                 input_ids=step.ids,
@@ -97,15 +109,17 @@ class CausalEngine:
                 logits_to_keep=step.last,
                 step=step,
             )
-            logits: Tensor = output.logits[0].float()
+            logits: Tensor = output.logits[0, : len(chunks)].float()
         return logits
 
     def logits_of(self, tokens: Sequence[int]) -> Tensor:
         """Float32 (tokens, vocabulary): behind each token of one text, at most ``maximum_tokens``. Uses the pool."""
-        step = Step(self._pool, [Chunk(tokens=tokens, position=0, blocks=range(-(-len(tokens) // BLOCK_TOKENS)))])
+        blocks = range(-(-len(tokens) // BLOCK_TOKENS))
+        chunks = [Chunk(tokens=tokens, position=0, blocks=blocks)]
+        step = Step(self._pool, chunks, sized=bool(self._sized))
         with torch.inference_mode():
             output = self._model(input_ids=step.ids, position_ids=step.positions, use_cache=False, step=step)
-            logits: Tensor = output.logits[0].float()
+            logits: Tensor = output.logits[0, : len(tokens)].float()
         return logits
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from cycle_server.engine.causal.request import BLOCK_TOKENS, Chunk
+from cycle_server.engine.sizes import padded
 
 ATTENTION = "cycle_paged"  # the name under which transformers' models find it
 
@@ -39,20 +40,24 @@ class Pool:
 class Step:
     """One forward pass: where its tokens' keys and values go, and what each of them sees.
 
-    Chunks of one token come first, as one padded batch; longer ones follow, each by itself.
+    Chunks of one token come first, as one padded batch; longer ones follow, each by itself. Filler rows at the end make
+    up one of the sizes of engine/sizes.py where the model is ``sized``; nothing of theirs is kept.
     """
 
-    def __init__(self, pool: Pool, chunks: Sequence[Chunk]) -> None:
+    def __init__(self, pool: Pool, chunks: Sequence[Chunk], *, sized: bool) -> None:
         self._pool = pool
         order = sorted(range(len(chunks)), key=lambda i: len(chunks[i].tokens) > 1)  # stable
         ordered = [chunks[i] for i in order]
         self._singles = sum(len(chunk.tokens) == 1 for chunk in ordered)
         positions = [torch.arange(chunk.position, chunk.position + len(chunk.tokens)) for chunk in ordered]
-        self.ids = torch.tensor([[token for chunk in ordered for token in chunk.tokens]])
-        self.positions = torch.cat(positions)[None]
+        self._tokens = sum(len(chunk.tokens) for chunk in ordered)
+        filler = [0] * (padded(self._tokens) - self._tokens) if sized else []
+        self.ids = torch.tensor([[*(token for chunk in ordered for token in chunk.tokens), *filler]])
+        self.positions = torch.cat([*positions, torch.tensor(filler, dtype=torch.long)])[None]
         self._slots = torch.cat([_slots(chunk.blocks, where) for chunk, where in zip(ordered, positions, strict=True)])
         ends = torch.tensor([len(chunk.tokens) for chunk in ordered]).cumsum(0)
-        self.last = torch.empty(len(chunks), dtype=torch.long)  # of each chunk as given, the last token's row
+        # Of each chunk as given, the last token's row; filled up to a size too.
+        self.last = torch.zeros(padded(len(chunks)), dtype=torch.long)
         self.last[order] = ends - 1
         bounds = [0, *ends.tolist()]
         self._long = [
@@ -63,12 +68,13 @@ class Step:
         self._table, self._mask = _batch(ordered[: self._singles])
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """query (1, heads, tokens, size), key and value (1, key heads, tokens, size) -> (1, tokens, heads, size)."""
+        """query (1, heads, rows, size), key and value (1, key heads, rows, size) -> (1, rows, heads, size)."""
         keys, values = self._pool.keys[layer], self._pool.values[layer]
-        keys[self._slots] = key[0].transpose(0, 1)
-        values[self._slots] = value[0].transpose(0, 1)
-        heads, tokens, size = query.shape[1:]
-        out = torch.empty(1, tokens, heads, size, dtype=query.dtype)
+        keys[self._slots] = key[0, :, : self._tokens].transpose(0, 1)
+        values[self._slots] = value[0, :, : self._tokens].transpose(0, 1)
+        heads, rows, size = query.shape[1:]
+        out = torch.empty(1, rows, heads, size, dtype=query.dtype)
+        out[:, self._tokens :] = 0
         if self._singles:
             out[0, : self._singles] = self._attend_singles(query, keys, values, scale)
         for first, last, seen in self._long:
