@@ -8,12 +8,12 @@ import grpc
 
 from bench.cache.questions import Ask
 from cycle_server.protocol import v2
-from cycle_server.protocol.grpc_calls import SERVICE, STATUS_CODES
+from cycle_server.protocol.grpc_status import CODES, SERVICE
 from cycle_server.protocol.open_inference_pb2 import InferParameter, ModelInferRequest, ModelInferResponse
 from cycle_wire.headers import CACHE_HEADER, TENANT_HEADER
 
 LONGEST_BODY_BYTES = 1_000_000  # as a message it is about as long
-_STATUSES = {code: status for status, code in STATUS_CODES.items()}
+_STATUSES = {code: status for status, code in CODES.items()}
 
 
 class Seen(NamedTuple):
@@ -38,7 +38,8 @@ class Caller:
         try:
             answer = await call
         except grpc.aio.AioRpcError as error:
-            return Seen("gRPC", _STATUSES.get(error.code(), 500), f"{error.code().name} {error.details() or ''}")
+            status = _STATUSES.get(error.code().value[0], 500)
+            return Seen("gRPC", status, f"{error.code().name} {error.details() or ''}")
         outcome = dict(await call.initial_metadata())[CACHE_HEADER.lower()]
         return Seen(f"gRPC {outcome}", 200, _as_json(answer))
 

@@ -1,11 +1,11 @@
 """Whether the cache ever gives anybody another's answer: `python -m bench.cache.fuzz --requests 100000`.
 
 Two sidecars of two versions of a model, as in a rollout, share one real Redis and see the same questions from many
-tenants at once: over HTTP and gRPC, written in ever other ways, with ids, broken, random, from one byte to the limit,
-while answers end, memory is short, the server sheds, and Redis is killed and comes back. The server behind them answers
-by a digest of all that may change an answer (path, tenant, version, texts, outputs, parameters), so each answer tells
-whose it is. Each must be exactly what the server says to those bytes without a cache. Prints what was seen; exits 1 at
-a wrong one.
+tenants at once: over HTTP, and over gRPC through a real HAProxy, written in ever other ways, with ids, broken, random,
+from one byte to the limit, while answers end, memory is short, the server sheds, and Redis is killed and comes back.
+The server behind them answers by a digest of all that may change an answer (path, tenant, version, texts, outputs,
+parameters), so each answer tells whose it is. Each must be exactly what the server says to those bytes without a cache.
+Prints what was seen; exits 1 at a wrong one.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import aiohttp
 import grpc
 import uvloop
 from aiohttp import web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import TestServer
 
 from bench.cache.calls import Caller, Seen, message_of
 from bench.cache.questions import Ask, Questions
@@ -34,6 +34,7 @@ from cycle_server.protocol import v2
 from cycle_server.sidecar.app import Sidecar
 from cycle_wire.headers import CACHE_HEADER, TENANT_HEADER
 from cycle_wire.serving import CachePolicy, SharedCacheConfig, SidecarConfig
+from tests.unit.server.sidecar.calls_door import calls_door
 from tests.unit.server.sidecar.redis_server import RedisServer
 
 WORKERS = 32
@@ -100,7 +101,7 @@ async def sidecar(
     await upstream.start_server()
     config = SidecarConfig(
         upstream=str(upstream.make_url("")),
-        grpc_port=unused_port(),
+        grpc=True,
         model_digest="sha256:" + hashlib.sha256(version.encode()).hexdigest(),
         variant="v",
         policy=policy,
@@ -111,11 +112,12 @@ async def sidecar(
     running = Sidecar(config, drain=Drain(drain_seconds=1, quiet_seconds=1))
     port = await running.start(host="127.0.0.1", port=0)
     try:
-        async with (
-            aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=aiohttp.TCPConnector(limit=0)) as session,
-            grpc.aio.insecure_channel(f"127.0.0.1:{config.grpc_port}") as channel,
-        ):
-            yield Client(version, session, Caller(channel))
+        with calls_door(port) as door:
+            async with (
+                aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=aiohttp.TCPConnector(limit=0)) as session,
+                grpc.aio.insecure_channel(f"127.0.0.1:{door}") as channel,
+            ):
+                yield Client(version, session, Caller(channel))
     finally:
         await running.stop()
         await upstream.close()

@@ -1,9 +1,10 @@
-"""What a hit costs the sidecar over gRPC and over HTTP, and what its memory is with the gRPC port and without.
+"""What a hit costs the sidecar over gRPC and over HTTP, and what its memory is with gRPC and without.
 
     PYTHONPATH=server_image python -m bench.cache.protocols
 
-The sidecar is on one core, the load on the other. Of interest is CPU time per answer, which other work on the machine
-disturbs least; the protocols take turns. Answers are hits known by the bytes of their request.
+The sidecar is on one core, the load and the HAProxy that turns its HTTP/2 into HTTP/1.1 on the other. Of interest is
+the sidecar's CPU time per answer, which other work disturbs least; the protocols take turns. Answers are hits known by
+the bytes of their request.
 """
 
 import asyncio
@@ -17,10 +18,11 @@ import aiohttp
 import grpc
 import uvloop
 
-from bench.cache.servers import Running, free_port, sidecar, upstream
+from bench.cache.servers import LOAD_CORE, Running, sidecar, upstream
 from cycle_server.protocol import open_inference_pb2 as messages
-from cycle_server.protocol.grpc_calls import SERVICE
+from cycle_server.protocol.grpc_status import SERVICE
 from cycle_wire.serving import CachePolicy
+from tests.unit.server.sidecar.calls_door import calls_door
 
 QUESTIONS, CLIENTS, SECONDS, TURNS = 200, 16, 3.0, 5
 
@@ -86,15 +88,18 @@ def resident_mb(running: Running) -> float:
 def main() -> None:
     spent: dict[str, list[float]] = {"HTTP": [], "gRPC": []}
     with tempfile.TemporaryDirectory() as name, upstream() as behind:
-        folder, grpc_port = Path(name), free_port()
+        folder = Path(name)
         with sidecar(folder, upstream_port=behind, policy=CachePolicy.LRU) as running:
             fresh = resident_mb(running)
             uvloop.run(over_http(running.port))
-            print(f"memory without the port: {fresh:.1f} MB after the start, {resident_mb(running):.1f} under load")
-        with sidecar(folder, upstream_port=behind, policy=CachePolicy.LRU, grpc_port=grpc_port) as running:
+            print(f"memory without gRPC: {fresh:.1f} MB after the start, {resident_mb(running):.1f} under load")
+        with (
+            sidecar(folder, upstream_port=behind, policy=CachePolicy.LRU, grpc=True) as running,
+            calls_door(running.port, prefix=("taskset", "--cpu-list", LOAD_CORE)) as door,
+        ):
             fresh = resident_mb(running)
             for turn in range(TURNS + 1):
-                for protocol, run in (("HTTP", over_http(running.port)), ("gRPC", over_grpc(grpc_port))):
+                for protocol, run in (("HTTP", over_http(running.port)), ("gRPC", over_grpc(door))):
                     before = running.cpu_seconds()
                     answers = uvloop.run(run)
                     if turn:  # the first warms up

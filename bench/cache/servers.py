@@ -83,12 +83,12 @@ def upstream() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def sidecar(folder: Path, *, upstream_port: int, policy: CachePolicy, grpc_port: int = 0) -> Iterator[Running]:
+def sidecar(folder: Path, *, upstream_port: int, policy: CachePolicy, grpc: bool = False) -> Iterator[Running]:
     port = free_port()
     config = SidecarConfig(
         upstream=f"http://127.0.0.1:{upstream_port}",
         port=port,
-        grpc_port=grpc_port,
+        grpc=grpc,
         model_digest="sha256:" + "a" * 64,
         variant="int8",
         policy=policy,

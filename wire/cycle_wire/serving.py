@@ -62,7 +62,7 @@ class SidecarConfig(WireModel):
 
     upstream: str = "http://127.0.0.1:8080"
     port: int = 8081
-    grpc_port: int = Field(0, ge=0, le=65535, description="Open Inference Protocol over gRPC; 0 turns it off.")
+    grpc: bool = Field(False, description="Open Inference Protocol over gRPC too, which a balancer brings by HTTP/1.1.")
     model_digest: Digest
     variant: str
     policy: CachePolicy = CachePolicy.LRU

@@ -19,10 +19,10 @@ Choices, and why:
 - Consistent hashing uses a header's value or else the request's body, has bounded loads, and hashes pods by address:
   two balancers learn the same pods from DNS in different orders and must still agree. The body is looked at as it is,
   up to HAProxy's buffer (16 KiB): only the cache sidecar knows which bodies mean the same.
-- gRPC calls are told by their content type and go to the pods' gRPC ports over HTTP/2: each call is balanced on its
-  own, whatever connection it came by. One frontend takes both protocols, so its rules and counts are of both; pods'
-  readiness is the one check over HTTP. An error of gRPC is a 200 to HTTP: the breaker does not see it, and neither
-  does the count of errors.
+- gRPC calls are requests like others: HTTP/2 to the client, HTTP/1.1 to the pods, trailers included. So each is
+  balanced on its own, whatever connection it came by, and a pod writes the whole of a small answer at once: where it
+  is killed, no byte has come and another pod is asked, or all have. An error of gRPC is a 200 to HTTP: the breaker does
+  not see it, and neither does the count of errors.
 - What T is and how it is counted: ``haproxy_times``. TLS, API keys, request and trace ids: ``haproxy_door``.
 - One thread: least connections is then exact, and it is good for more requests per second than the pods behind it.
 """
@@ -39,7 +39,7 @@ HTTP_PORT = 8080
 GRPC_PORT = 9000
 ADMIN_PORT = 8405
 FRONTEND = "requests"  # its name in HAProxy's own metrics
-POD_PORT, POD_GRPC_PORT = 8081, 8082
+POD_PORT = 8081
 READY_PATH = "/v2/health/ready"
 MAXIMUM_CONNECTIONS = 4096
 # A pod may get this share of the mean load before consistent hashing goes on to the next one.
@@ -79,7 +79,6 @@ class Balancer:
     http_port: int = HTTP_PORT
     admin_port: int = ADMIN_PORT
     pod_port: int = POD_PORT
-    pod_grpc_port: int = POD_GRPC_PORT
 
 
 def render(balancer: Balancer) -> str:
@@ -166,7 +165,7 @@ frontend {FRONTEND}
 {haproxy_door.key_rules(door)}{_affinity(balancer)}    http-request disable-l7-retry unless {{ method GET HEAD POST }}
 {haproxy_times.response_rules(_bounds(balancer))}
     http-after-response set-header X-Request-Id %[var(txn.id)]
-{_calls(balancer)}    use_backend unchecked if {{ nbsrv(pods) eq 0 }}
+    use_backend unchecked if {{ nbsrv(pods) eq 0 }}
     default_backend pods
 
 frontend admin
@@ -188,41 +187,24 @@ def _affinity(balancer: Balancer) -> str:
 """
 
 
-def _calls(balancer: Balancer) -> str:
-    if not balancer.grpc_port:
-        return ""
-    is_call = "{ req.hdr(content-type) -m beg application/grpc }"
-    return f"""    use_backend unchecked-calls if {is_call} {{ nbsrv(calls) eq 0 }}
-    use_backend calls if {is_call}
-"""
-
-
 def _backends(balancer: Balancer) -> str:
-    backends = _of_pods(balancer, name="pods", port=balancer.pod_port)
-    if balancer.grpc_port:
-        check = f"    http-check connect port {balancer.pod_port} proto h1\n"
-        backends += _of_pods(balancer, name="calls", port=balancer.pod_grpc_port, check=check, protocol=" proto h2")
-    return backends
-
-
-def _of_pods(balancer: Balancer, *, name: str, port: int, check: str = "", protocol: str = "") -> str:
     """The pods, and the same again without checks, for when no check is good."""
     hashing = balancer.algorithm is BalancingAlgorithm.CONSISTENT_HASH
     key = " hash-key addr" if hashing else ""
-    pods = f"{balancer.pods_name}:{port}"
+    pods = f"{balancer.pods_name}:{balancer.pod_port}"
     limit = balancer.connections_per_pod
-    servers = f"maxconn {limit} resolvers cluster resolve-prefer ipv4 init-addr none{key}{protocol}"
+    servers = f"maxconn {limit} resolvers cluster resolve-prefer ipv4 init-addr none{key}"
     return f"""
-backend {name}
+backend pods
 {_balance(balancer.algorithm)}
     option httpchk
-{check}    http-check send meth GET uri {READY_PATH} ver HTTP/1.1 hdr Host pods
+    http-check send meth GET uri {READY_PATH} ver HTTP/1.1 hdr Host pods
     http-check expect status 200
     default-server {_CHECK}
     default-server {servers}
     server-template pod 1-{balancer.slots} {pods}
 
-backend {"unchecked" if name == "pods" else f"unchecked-{name}"}
+backend unchecked
 {_balance(balancer.algorithm)}
     default-server {servers}
     server-template pod 1-{balancer.slots} {pods}

@@ -11,7 +11,7 @@ from cycleops.controller.reconcile import Owner
 from cycleops.service.cache import shared_config, sidecar_mounts, sidecar_volumes
 from cycleops.service.children import CONFIG_HASH_ANNOTATION, SERVER_ROLE, Body, Names, child, selector, short_hash
 from cycleops.service.deployed import ANNOTATION, Deployed
-from cycleops.service.haproxy import POD_GRPC_PORT, POD_PORT, READY_PATH
+from cycleops.service.haproxy import POD_PORT, READY_PATH
 from cycleops.service.pods import container, http_probe, pod_template
 from cycleops.service.quantities import size_bytes
 
@@ -90,7 +90,7 @@ def _sidecar_config(owner: Owner, spec: CycleServiceSpec, deployed: Deployed, im
     cache = spec.cache.l1 if spec.cache else None
     kept = {"policy": cache.policy, "ttl_seconds": float(cache.ttl_seconds)} if cache else {}
     return SidecarConfig(
-        grpc_port=POD_GRPC_PORT if spec.grpc else 0,
+        grpc=spec.grpc is not None,
         model_digest=deployed.model_digest,
         variant=deployed.variant,
         size_bytes=size_bytes(cache.size) if cache else 0,
@@ -172,17 +172,14 @@ def _server_container(spec: CycleServiceSpec, hardware: HardwareClassSpec, image
 
 
 def _sidecar_container(spec: CycleServiceSpec, image: str, sidecar: SidecarConfig) -> Body:
-    memory = str(_SIDECAR_MEMORY + sidecar.size_bytes + (_GRPC_MEMORY if sidecar.grpc_port else 0))
-    ports = [{"name": "http", "containerPort": POD_PORT, "protocol": "TCP"}]
-    if sidecar.grpc_port:
-        ports.append({"name": "grpc", "containerPort": sidecar.grpc_port, "protocol": "TCP"})
+    memory = str(_SIDECAR_MEMORY + sidecar.size_bytes + (_GRPC_MEMORY if sidecar.grpc else 0))
     return container(
         name="cache",
         image=image,
         template=spec.pod_template,
         mounts=[{"name": "config", "mountPath": "/etc/cycleops", "readOnly": True}, *sidecar_mounts(spec)],
         command=["cycle-server", "sidecar"],
-        ports=ports,
+        ports=[{"name": "http", "containerPort": POD_PORT, "protocol": "TCP"}],
         resources={"requests": {"cpu": "50m", "memory": memory}, "limits": {"memory": str(2 * int(memory))}},
         readinessProbe=http_probe(
             path=READY_PATH, port=POD_PORT, periodSeconds=2, failureThreshold=2, timeoutSeconds=2

@@ -1,9 +1,8 @@
-"""Open Inference Protocol over gRPC, as server and sidecar both serve it: the port, and our errors as gRPC's codes."""
+"""The server's gRPC port, and our errors as gRPC's codes."""
 
 from __future__ import annotations  # grpc's classes are generic in its type stubs only
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,18 +11,12 @@ from google.protobuf.message import Message
 
 from cycle_server.protocol import v2
 from cycle_server.protocol.errors import ProtocolError
+from cycle_server.protocol.grpc_status import CODES, INTERNAL, SERVICE, RefusedError, retry
 
 logger = logging.getLogger(__name__)
 
-SERVICE = "inference.GRPCInferenceService"
 STOP_SECONDS = 2.0  # for what is in flight; the drain before it has waited far longer
-STATUS_CODES = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    404: grpc.StatusCode.NOT_FOUND,
-    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    503: grpc.StatusCode.UNAVAILABLE,
-}
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Asked = TypeVar("Asked")
 Given = TypeVar("Given", bound=Message)
@@ -31,15 +24,6 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
     Method = Callable[[Asked, Context], Awaitable[Given]]
     Handlers = Mapping[str, grpc.RpcMethodHandler[Any, Any]]
-
-
-class RefusedError(Exception):
-    """A call that gets an error. ``status`` is HTTP's; ``retry_after_seconds`` says when it may come again."""
-
-    def __init__(self, message: str, *, status: int, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after_seconds = retry_after_seconds
 
 
 def method(answer: Method[Asked, Given], read: Callable[[bytes], Asked]) -> grpc.RpcMethodHandler[Asked, Given]:
@@ -50,26 +34,18 @@ def method(answer: Method[Asked, Given], read: Callable[[bytes], Asked]) -> grpc
         try:
             return await answer(request, context)
         except ProtocolError as error:
-            code, details = STATUS_CODES[error.status], str(error)
+            number, details = CODES[error.status], str(error)
         except RefusedError as error:
-            code, details = STATUS_CODES.get(error.status, grpc.StatusCode.INTERNAL), str(error)
-            trailing = _retry(error.retry_after_seconds)
+            number, details = CODES.get(error.status, INTERNAL), str(error)
+            trailing = retry(error.retry_after_seconds)
         except Exception:  # noqa: BLE001 - gRPC would tell the client the exception's text
             logger.exception("a call failed")
-            code, details = grpc.StatusCode.INTERNAL, "internal error"
-        return await context.abort(code, details, trailing)  # raises
+            number, details = INTERNAL, "internal error"
+        return await context.abort(_CODES[number], details, trailing)  # raises
 
     return grpc.unary_unary_rpc_method_handler(
         guarded, request_deserializer=read, response_serializer=lambda message: message.SerializeToString()
     )
-
-
-def _retry(seconds: float | None) -> tuple[tuple[str, str], ...]:
-    """HTTP's Retry-After, and gRPC's own word, which its clients' retries follow (gRPC proposal A6)."""
-    if seconds is None:
-        return ()
-    milliseconds = max(1, math.ceil(seconds * 1000))
-    return (("retry-after", str(max(1, math.ceil(seconds)))), ("grpc-retry-pushback-ms", str(milliseconds)))
 
 
 async def listen(handlers: Handlers, *, host: str, port: int) -> grpc.aio.Server:

@@ -16,7 +16,8 @@ from cycle_server.engine.stages import Tokens
 from cycle_server.protocol import grpc_messages, v2
 from cycle_server.protocol import open_inference_pb2 as messages
 from cycle_server.protocol.errors import ProtocolError
-from cycle_server.protocol.grpc_calls import STOP_SECONDS, RefusedError, listen, metadata_of, method
+from cycle_server.protocol.grpc_calls import STOP_SECONDS, listen, metadata_of, method
+from cycle_server.protocol.grpc_status import RefusedError
 from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import format_timing
 from cycle_server.server.answering import Answerer, Call

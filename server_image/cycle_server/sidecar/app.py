@@ -1,11 +1,10 @@
 """`cycle-server sidecar`: a reverse proxy that answers exact repeats of infer from memory.
 
-Plain requests to infer are answered in front.py; this is the rest: metrics, readiness, what is passed on, and infer as
-aiohttp reads it.
+Plain requests to infer and gRPC calls are read in front.py; this is the rest: metrics, readiness, what is passed on,
+and infer as aiohttp reads it.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import uvloop
 from aiohttp import ClientError, web
@@ -14,16 +13,13 @@ from pydantic_core import to_json
 from cycle_server.drain import Drain
 from cycle_server.protocol import v2
 from cycle_server.server.metrics import exposition
-from cycle_server.sidecar.front import IDLE_SECONDS, Front
+from cycle_server.sidecar.front import IDLE_SECONDS, AnswerCall, Front
 from cycle_server.sidecar.metrics import SidecarMetrics
 from cycle_server.sidecar.responder import UNREACHABLE, Asked, Responder
 from cycle_server.sidecar.streams import READERS, Generations
 from cycle_server.sidecar.upstream import FORWARDED_HEADERS, PASSED_ON_HEADERS, Upstream, returned_headers
 from cycle_server.tracing import tracing
 from cycle_wire.serving import SidecarConfig
-
-if TYPE_CHECKING:
-    from grpc.aio import Server as GrpcServer
 
 QUIET_SECONDS = 2.0
 HOST = "0.0.0.0"
@@ -48,24 +44,20 @@ class Sidecar:
         )
         self._connections: set[Front] = set()
         self._listener: asyncio.Server | None = None
-        self._grpc_port = config.grpc_port
-        self._grpc: GrpcServer | None = None
+        self._calls = self._grpc() if config.grpc else None
+
+    def _grpc(self) -> AnswerCall:
+        from cycle_server.sidecar.calls import Calls  # protobuf's memory is only for those who use it
+
+        calls = Calls(self._responder, upstream=self._upstream, metrics=self._metrics, drain=self._drain)
+        return calls.answer
 
     async def start(self, *, host: str, port: int) -> int:
-        """Listens; the port, which is a free one when asked for 0. Raises OSError when a port is taken."""
+        """Listens; the port, which is a free one when asked for 0. Raises OSError when it is taken."""
         await self._upstream.open()
         await self._runner.setup()
         self._listener = await asyncio.get_running_loop().create_server(self._connection, host, port, backlog=1024)
-        if self._grpc_port:
-            await self._start_grpc(host)
         return int(self._listener.sockets[0].getsockname()[1])
-
-    async def _start_grpc(self, host: str) -> None:
-        from cycle_server.protocol.grpc_calls import listen  # grpc's memory is only for those who use it
-        from cycle_server.sidecar.calls import Calls
-
-        calls = Calls(self._responder, upstream=self._upstream, metrics=self._metrics, drain=self._drain)
-        self._grpc = await listen(calls.handlers(), host=host, port=self._grpc_port)
 
     async def stop(self) -> None:
         """Closes all connections: drained first, nothing is under way on them."""
@@ -73,8 +65,6 @@ class Sidecar:
             self._listener.close()
         for connection in list(self._connections):
             connection.close()
-        if self._grpc is not None:
-            await self._grpc.stop(SHUTDOWN_SECONDS)
         await self._runner.cleanup()
         await self._responder.close()
         await self._upstream.close()
@@ -84,7 +74,9 @@ class Sidecar:
     def _connection(self) -> asyncio.Protocol:
         server = self._runner.server
         assert server is not None, "start() comes first"
-        return Front(self._responder, fallback=server, connections=self._connections, drain=self._drain)
+        return Front(
+            self._responder, fallback=server, connections=self._connections, drain=self._drain, calls=self._calls
+        )
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=v2.MAXIMUM_BODY_BYTES)

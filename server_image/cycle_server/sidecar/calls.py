@@ -1,38 +1,39 @@
 """gRPC calls: read into the same request as JSON, so that a question of one protocol is a hit for the other.
 
 A miss goes to the server as JSON, through the same single flight; so a server in a pod needs no gRPC port and nothing
-goes around the cache. Imported only where the port is set: grpc is most of its memory.
+goes around the cache. Imported only where gRPC is served: protobuf's memory is for those who use it.
 """
 
-from __future__ import annotations  # grpc's classes are generic in its type stubs only
-
-import math
-from collections.abc import Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from aiohttp import ClientError
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from pydantic_core import from_json
 
 from cycle_server.drain import Drain
 from cycle_server.protocol import grpc_messages, v2
 from cycle_server.protocol import open_inference_pb2 as messages
 from cycle_server.protocol.errors import ProtocolError
-from cycle_server.protocol.grpc_calls import SERVICE, RefusedError, metadata_of, method
+from cycle_server.protocol.grpc_status import CODES, INTERNAL, RefusedError, retry
+from cycle_server.sidecar import call_bytes
 from cycle_server.sidecar.key import raw_digest
 from cycle_server.sidecar.metrics import SidecarMetrics
 from cycle_server.sidecar.responder import JSON_HEADERS, Asked, Reply, Responder
 from cycle_server.sidecar.upstream import Upstream
 from cycle_wire.headers import DEADLINE_HEADER, TENANT_HEADER
 
-if TYPE_CHECKING:
-    from cycle_server.protocol.grpc_calls import Context, Handlers
+logger = logging.getLogger(__name__)
 
-INFER = f"/{SERVICE}/ModelInfer"  # no path of an infer over HTTP: equal bytes of both are two questions
+INFER = f"{call_bytes.PREFIX}ModelInfer"  # no path of an infer over HTTP: equal bytes of both are two questions
 _DEADLINE, _TENANT = DEADLINE_HEADER.lower(), TENANT_HEADER.lower()
 _OF_HTTP = {"content-type", "content-length", "retry-after", v2.TENSOR_HEADER.lower()}  # not in an answer's metadata
+M = TypeVar("M", bound=Message)
+Headers = Mapping[str, str]  # in lower case
+Answer = tuple[Message, tuple[tuple[str, str], ...]]  # and the metadata that come before it
 
 
 class Calls:
@@ -41,49 +42,60 @@ class Calls:
         self._upstream = upstream
         self._metrics = metrics
         self._drain = drain
-
-    def handlers(self) -> Handlers:
-        return {
-            "ServerLive": method(self._server_live, messages.ServerLiveRequest.FromString),
-            "ServerReady": method(self._server_ready, messages.ServerReadyRequest.FromString),
-            "ModelReady": method(self._model_ready, messages.ModelReadyRequest.FromString),
-            "ServerMetadata": method(self._server_metadata, messages.ServerMetadataRequest.FromString),
-            "ModelMetadata": method(self._model_metadata, messages.ModelMetadataRequest.FromString),
-            "ModelInfer": method(self._model_infer, bytes),
+        self._methods: dict[str, Callable[[bytes, Headers], Awaitable[Answer]]] = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._model_infer,
         }
 
-    async def _server_live(
-        self, _request: messages.ServerLiveRequest, _context: Context
-    ) -> messages.ServerLiveResponse:
-        return messages.ServerLiveResponse(live=await self._says_yes("/v2/health/live"))
+    async def answer(self, path: str, headers: Headers, body: bytes | None) -> bytes:
+        """The whole HTTP answer to a call; ``body`` None was too long to be kept."""
+        metadata: tuple[tuple[str, str], ...] = ()
+        try:
+            found = self._methods.get(path.removeprefix(call_bytes.PREFIX))
+            if found is None:
+                raise RefusedError(f"there is no method {path}", status=501)
+            message, metadata = await found(_message(headers, body), headers)
+            return call_bytes.answered(message.SerializeToString(), metadata)
+        except ProtocolError as error:
+            code, text = CODES[error.status], str(error)
+        except RefusedError as error:
+            code, text = CODES.get(error.status, INTERNAL), str(error)
+            metadata = retry(error.retry_after_seconds)
+        except Exception:
+            logger.exception("a call failed")
+            code, text = INTERNAL, "internal error"
+        return call_bytes.refused(code, text, metadata)
 
-    async def _server_ready(
-        self, _request: messages.ServerReadyRequest, _context: Context
-    ) -> messages.ServerReadyResponse:
+    async def _server_live(self, _came: bytes, _headers: Headers) -> Answer:
+        return messages.ServerLiveResponse(live=await self._says_yes("/v2/health/live")), ()
+
+    async def _server_ready(self, _came: bytes, _headers: Headers) -> Answer:
         ready = not self._drain.draining and await self._says_yes("/v2/health/ready")
-        return messages.ServerReadyResponse(ready=ready)
+        return messages.ServerReadyResponse(ready=ready), ()
 
-    async def _model_ready(self, request: messages.ModelReadyRequest, _context: Context) -> messages.ModelReadyResponse:
+    async def _model_ready(self, came: bytes, _headers: Headers) -> Answer:
+        request = _read(messages.ModelReadyRequest, came)
         path = f"{_path(request.name, request.version)}/ready"
         ready = not self._drain.draining and await self._says_yes(path)
-        return messages.ModelReadyResponse(ready=ready)
+        return messages.ModelReadyResponse(ready=ready), ()
 
-    async def _server_metadata(
-        self, _request: messages.ServerMetadataRequest, _context: Context
-    ) -> messages.ServerMetadataResponse:
+    async def _server_metadata(self, _came: bytes, _headers: Headers) -> Answer:
         content = await self._get("/v2")
         # The extension of HTTP's metadata is HTTP's: raw contents are in the protocol here.
-        return messages.ServerMetadataResponse(name=content["name"], version=content["version"])
+        return messages.ServerMetadataResponse(name=content["name"], version=content["version"]), ()
 
-    async def _model_metadata(
-        self, request: messages.ModelMetadataRequest, _context: Context
-    ) -> messages.ModelMetadataResponse:
-        return grpc_messages.metadata(await self._get(_path(request.name, request.version)))
+    async def _model_metadata(self, came: bytes, _headers: Headers) -> Answer:
+        request = _read(messages.ModelMetadataRequest, came)
+        return grpc_messages.metadata(await self._get(_path(request.name, request.version))), ()
 
-    async def _model_infer(self, came: bytes, context: Context) -> messages.ModelInferResponse:
+    async def _model_infer(self, came: bytes, headers: Headers) -> Answer:
         with self._drain:
             try:
-                asked, message = _asked(came, context)
+                asked, message = _asked(came, headers)
                 reply = self._responder.at_once(asked)
                 if reply is None:
                     body = grpc_messages.as_json(grpc_messages.read(message))
@@ -93,9 +105,7 @@ class Calls:
                 raise
             if reply.status != 200:
                 raise _refused(reply.status, reply.body, reply.headers)
-            response = grpc_messages.of_json(reply.body, raw=bool(message.raw_input_contents))
-            await context.send_initial_metadata(_said(reply))
-            return response
+            return grpc_messages.of_json(reply.body, raw=bool(message.raw_input_contents)), _said(reply)
 
     async def _says_yes(self, path: str) -> bool:
         """A server that can't be reached says no."""
@@ -119,26 +129,40 @@ class Calls:
         return content
 
 
-def _asked(came: bytes, context: Context) -> tuple[Asked, messages.ModelInferRequest]:
-    """The request without a body yet: who asks again needs none. Raises ProtocolError."""
-    headers = metadata_of(context)
-    headers.pop(v2.TENSOR_HEADER.lower(), None)
-    headers.update({name.lower(): value for name, value in JSON_HEADERS.items()})
-    _shorten(headers, context.time_remaining())
+def _message(headers: Headers, body: bytes | None) -> bytes:
+    """Raises ProtocolError and RefusedError."""
+    if body is None:
+        raise call_bytes.too_long()
+    for name, value in headers.items():
+        if any("\ud800" <= character <= "\udfff" for character in value):  # bytes that were no UTF-8
+            raise ProtocolError("isn't UTF-8", field=name)
+    return call_bytes.message_of(body, headers)
+
+
+def _read(kind: type[M], came: bytes) -> M:
+    """Raises ProtocolError."""
     try:
-        message = messages.ModelInferRequest.FromString(came)
+        return kind.FromString(came)
     except DecodeError as error:
-        raise ProtocolError("isn't a ModelInferRequest", field="body") from error
+        raise ProtocolError(f"isn't a {kind.DESCRIPTOR.name}", field="body") from error
+
+
+def _asked(came: bytes, headers: Headers) -> tuple[Asked, messages.ModelInferRequest]:
+    """The request without a body yet: who asks again needs none. Raises ProtocolError."""
+    known = {name: value for name, value in headers.items() if name != v2.TENSOR_HEADER.lower()}
+    known.update({name.lower(): value for name, value in JSON_HEADERS.items()})
+    _shorten(known, call_bytes.timeout_seconds(headers))
+    message = _read(messages.ModelInferRequest, came)
     path = f"{_path(message.model_name, message.model_version)}/infer"
-    digest = raw_digest(path=INFER, tenant=headers.get(_TENANT, ""), body=came)
-    return Asked(path=path, headers=headers, body=b"", digest=digest), message
+    digest = raw_digest(path=INFER, tenant=known.get(_TENANT, ""), body=came)
+    return Asked(path=path, headers=known, body=b"", digest=digest), message
 
 
 def _shorten(headers: dict[str, str], remaining_seconds: float | None) -> None:
     """The call's own deadline, where that comes before what the metadata say. What they say wrong, the server says."""
-    if remaining_seconds is None or remaining_seconds == math.inf:
+    if remaining_seconds is None:
         return
-    milliseconds = max(1000 * remaining_seconds, 0.0)
+    milliseconds = 1000 * remaining_seconds
     try:
         later = float(headers.get(_DEADLINE, "inf")) > milliseconds
     except ValueError:

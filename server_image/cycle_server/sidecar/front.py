@@ -2,22 +2,24 @@
 
 A hit costs some 20 us here and five times as much through a web framework, which is most of what a hit costs. So this
 reads (with llhttp, through httptools) only what a balancer sends all day: one whole HTTP/1.1 POST to infer after the
-other. The first thing that is anything else (another path, a chunked body, Expect, pipelining, too long, malformed)
-hands the connection over to aiohttp for good, with every byte of the request that was not answered yet.
+other, and gRPC calls. The first thing that is anything else (another path, a chunked body that is no call's, Expect,
+pipelining, too long, malformed) hands the connection over to aiohttp for good, with every byte of the request that was
+not answered yet.
 """
 
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
 from cycle_server.drain import Drain
 from cycle_server.protocol import v2
+from cycle_server.sidecar import call_bytes
 from cycle_server.sidecar.responder import Asked, Reply, Responder
 from cycle_server.sidecar.upstream import FORWARDED_HEADERS
 from cycle_wire.headers import CACHE_HEADER, TENANT_HEADER
@@ -26,14 +28,22 @@ logger = logging.getLogger(__name__)
 
 LONGEST_HEAD_BYTES = 16 * 1024
 IDLE_SECONDS = 75.0
-_KEPT_HEADERS = {name.lower().encode() for name in (*FORWARDED_HEADERS, "Cache-Control", CACHE_HEADER, TENANT_HEADER)}
-_UNUSUAL_HEADERS = {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"http2-settings"}
+_KEPT_HEADERS = {
+    name.lower().encode()
+    for name in (*FORWARDED_HEADERS, "Cache-Control", CACHE_HEADER, TENANT_HEADER, *call_bytes.HEADERS)
+}
+_UNUSUAL_HEADERS = {b"content-encoding", b"expect", b"upgrade", b"http2-settings"}
 _INFER = re.compile(rb"/v2/models/[\w.~%-]+(/versions/[\w.~%-]+)?/infer")
+_CALLS = call_bytes.PREFIX.encode()
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
+# Path, headers in lower case, body (None: too long) -> the whole HTTP answer.
+AnswerCall = Callable[[str, dict[str, str], bytes | None], Coroutine[Any, Any, bytes]]
+
+
 class Front(asyncio.Protocol):
-    """One connection. ``fallback`` makes aiohttp's protocol for one."""
+    """One connection. ``fallback`` makes aiohttp's protocol for one. Without ``calls`` a call is any request."""
 
     def __init__(
         self,
@@ -42,8 +52,10 @@ class Front(asyncio.Protocol):
         fallback: Callable[[], asyncio.Protocol],
         connections: set["Front"],
         drain: Drain,
+        calls: AnswerCall | None,
     ) -> None:
         self._responder = responder
+        self._calls = calls
         self._fallback = fallback
         self._connections = connections
         self._drain = drain
@@ -69,6 +81,8 @@ class Front(asyncio.Protocol):
         self._begun = 0
         self._whole = False
         self._unusual = False
+        self._last_one = False
+        self._too_long = False  # a call, of which the rest is only read
 
     # asyncio's side
 
@@ -96,7 +110,11 @@ class Front(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._unusual = True
         longest = LONGEST_HEAD_BYTES + (v2.MAXIMUM_BODY_BYTES if self._head_is_whole else 0)
-        if self._unusual or self._begun > 1 or self._raw_bytes > longest:
+        too_long = self._raw_bytes > longest
+        if too_long and self._head_is_whole and self._is_call():
+            too_long, self._too_long = False, True
+            self._raw, self._body = [], []
+        if self._unusual or self._begun > 1 or too_long:
             self._hand_over()
         elif self._whole:
             self._serve()
@@ -122,48 +140,70 @@ class Front(asyncio.Protocol):
         lower = name.lower()
         if lower in _KEPT_HEADERS:
             key = lower.decode("ascii")
-            self._unusual |= key in self._headers or not value.isascii()
-            self._headers[key] = value.decode("latin-1")
+            self._unusual |= (key in self._headers or not value.isascii()) and not self._is_call()
+            self._headers.setdefault(key, value.decode("utf-8", "surrogateescape"))
+        elif lower == b"transfer-encoding":  # the balancer's, of a call: HTTP/2 says no length before
+            self._unusual |= value.lower() != b"chunked" or not self._is_call()
         elif lower in _UNUSUAL_HEADERS:
             self._unusual = True
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         self._head_is_whole = True
-        plain = parser.get_method() == b"POST" and parser.get_http_version() == "1.1" and parser.should_keep_alive()
-        self._unusual |= not plain or self._head_bytes > LONGEST_HEAD_BYTES or not _INFER.fullmatch(self._path)
+        self._last_one = not parser.should_keep_alive()  # a balancer that goes down says so
+        plain = parser.get_method() == b"POST" and parser.get_http_version() == "1.1"
+        if self._is_call():
+            plain &= self._headers.get("content-type", "") in call_bytes.CONTENT_TYPES
+        else:
+            plain &= _INFER.fullmatch(self._path) is not None and not self._last_one
+        self._unusual |= not plain or self._head_bytes > LONGEST_HEAD_BYTES
 
     def on_body(self, body: bytes) -> None:
-        self._body.append(body)
+        if not self._too_long:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         self._whole = True
 
     # ours
 
+    def _is_call(self) -> bool:
+        return self._calls is not None and self._path.startswith(_CALLS)
+
     def _serve(self) -> None:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if self._calls is not None and self._is_call():
+            path = self._path.decode("utf-8", "replace")
+            answer = self._calls(path, self._headers, None if self._too_long else body)
+            self._task = self._loop.create_task(self._answer(answer))
+            return
         asked = Asked(path=self._path.decode("ascii"), headers=self._headers, body=body)
         with self._drain:
             reply = self._responder.at_once(asked)
         if reply is not None:
             self._begin()
-            self._write(reply)
+            self._transport.write(self._written(reply))
         else:
-            self._task = self._loop.create_task(self._answer(asked))
+            self._task = self._loop.create_task(self._answer(self._infer(asked)))
 
-    async def _answer(self, asked: Asked) -> None:
+    async def _infer(self, asked: Asked) -> bytes:
+        with self._drain:
+            return self._written(await self._responder.reply(asked))
+
+    async def _answer(self, answer: Coroutine[Any, Any, bytes]) -> None:
         try:
-            with self._drain:
-                reply = await self._responder.reply(asked)
-                self._begin()
-                self._task = None
-                self._last = self._loop.time()
-                self._write(reply)
+            written = await answer
         except Exception:
             logger.exception("a request was not answered")
             self._transport.abort()
         else:
+            last = self._last_one
+            self._begin()
+            self._task = None
+            self._last = self._loop.time()
+            self._transport.write(written)
+            if last:
+                self.close()
             self._go_on()
 
     def _go_on(self) -> None:
@@ -175,14 +215,17 @@ class Front(asyncio.Protocol):
         if early:
             self.data_received(early)
 
-    def _write(self, reply: Reply) -> None:
+    def _written(self, reply: Reply) -> bytes:
         lines = [f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}"]
         lines += [f"{name}: {value}" for name, value in reply.headers.items()]
         lines.append(f"Content-Length: {len(reply.body)}\r\nDate: {_date(self._loop.time())}\r\n\r\n")
-        self._transport.write("\r\n".join(lines).encode("utf-8", "surrogateescape") + reply.body)
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape") + reply.body
 
     def _hand_over(self) -> None:
         """To aiohttp, which starts from the request's first byte."""
+        if self._too_long:  # that byte is gone
+            self.close()
+            return
         self._leave()
         raw = b"".join(self._raw)
         handler = self._fallback()

@@ -1,4 +1,4 @@
-"""tritonclient over gRPC to a real sidecar before the real server: what a CycleService's pod is to a client."""
+"""tritonclient over gRPC, through a real HAProxy, to a real sidecar before the real server, as in a CycleService."""
 
 import json
 import re
@@ -24,6 +24,7 @@ from cycle_wire.serving import SidecarConfig
 from tests.images.clients.conftest import Served
 from tests.images.clients.test_triton_grpc import input_of, message
 from tests.images.server.variants import DIGEST
+from tests.unit.server.sidecar.calls_door import calls_door
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,17 @@ class Pod:
 
 @pytest.fixture
 def pod(served: Served, tmp_path: Path) -> Iterator[Pod]:
-    port, grpc_port = free_port(), free_port()
+    port = free_port()
     config = SidecarConfig(
-        upstream=f"http://{served.url}", port=port, grpc_port=grpc_port, model_digest=DIGEST, variant="v",
-        drain_seconds=10,
-    )  # fmt: skip
+        upstream=f"http://{served.url}", port=port, grpc=True, model_digest=DIGEST, variant="v", drain_seconds=10
+    )
     file = tmp_path / "sidecar.json"
     file.write_text(config.to_json(), encoding="utf-8")
     process = subprocess.Popen(["python", "-m", "cycle_server.cli", "sidecar", "--config", str(file)])
     try:
         wait_until_ready(f"http://127.0.0.1:{port}/v2/health/ready")
-        yield Pod(process, f"127.0.0.1:{port}", f"127.0.0.1:{grpc_port}")
+        with calls_door(port) as door:
+            yield Pod(process, f"127.0.0.1:{port}", f"127.0.0.1:{door}")
     finally:
         process.kill()
         process.wait()

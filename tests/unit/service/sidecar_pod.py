@@ -1,6 +1,6 @@
 """A pod as a process: a real sidecar on an address of its own, before a server that answers with that address.
 
-python -m tests.unit.service.sidecar_pod ADDRESS HTTP_PORT GRPC_PORT. A text that begins with "slow" takes 0.3 s.
+python -m tests.unit.service.sidecar_pod ADDRESS PORT. A text that begins with "slow" takes 0.3 s.
 SIGTERM drains it as in a cluster.
 """
 
@@ -16,7 +16,7 @@ from cycle_server.sidecar.app import Sidecar
 from cycle_wire.serving import SidecarConfig
 
 
-async def serve(address: str, http_port: int, grpc_port: int) -> None:
+async def serve(address: str, port: int) -> None:
     async def infer(request: web.Request) -> web.Response:
         texts = v2.parse_infer(await request.read()).texts
         if texts[0].startswith("slow"):
@@ -37,13 +37,11 @@ async def serve(address: str, http_port: int, grpc_port: int) -> None:
     await runner.setup()
     site = web.TCPSite(runner, address, 0)
     await site.start()
-    port = runner.addresses[0][1]
-    config = SidecarConfig(
-        upstream=f"http://{address}:{port}", grpc_port=grpc_port, model_digest="sha256:" + "a" * 64, variant="v"
-    )
+    upstream = f"http://{address}:{runner.addresses[0][1]}"
+    config = SidecarConfig(upstream=upstream, grpc=True, model_digest="sha256:" + "a" * 64, variant="v")
     drain = Drain(drain_seconds=10, quiet_seconds=2)
     sidecar = Sidecar(config, drain=drain)
-    await sidecar.start(host=address, port=http_port)
+    await sidecar.start(host=address, port=port)
     drain.listen()
     print("ready", flush=True)
     await drain.finished()
@@ -52,4 +50,4 @@ async def serve(address: str, http_port: int, grpc_port: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    uvloop.run(serve(sys.argv[1], int(sys.argv[2])))

@@ -262,12 +262,12 @@ def test_grpc_has_its_ports_only_where_it_is_asked_for(tls: Body | None) -> None
     assert others == [
         {"name": "grpc", "port": 9443, "targetPort": GRPC_PORT, "protocol": "TCP", "appProtocol": protocol}
     ]
-    of_sidecar = json.loads(asked["ConfigMap", "supersense-serving"]["data"]["sidecar.json"])["grpcPort"]
-    assert f":{of_sidecar}" in asked["ConfigMap", "supersense-balancer"]["data"]["haproxy.cfg"]
-    assert "h2 " not in plain["ConfigMap", "supersense-balancer"]["data"]["haproxy.cfg"].replace("alpn h2", "")
-    for name, number in (("supersense-balancer", GRPC_PORT), ("supersense-server", of_sidecar)):
+    for of, wanted in ((plain, False), (asked, True)):
+        assert json.loads(of["ConfigMap", "supersense-serving"]["data"]["sidecar.json"])["grpc"] is wanted
+        assert (f"bind :{GRPC_PORT}" in of["ConfigMap", "supersense-balancer"]["data"]["haproxy.cfg"]) is wanted
+    for name, added in (("supersense-balancer", {GRPC_PORT}), ("supersense-server", set())):
         ports = [
             [port["containerPort"] for container in of["Deployment", name]["spec"]["template"]["spec"]["containers"]
              for port in container.get("ports", [])] for of in (plain, asked)
         ]  # fmt: skip
-        assert set(ports[1]) - set(ports[0]) == {number}
+        assert set(ports[1]) - set(ports[0]) == added

@@ -110,7 +110,10 @@ async def test_the_terms_of_every_request_add_up_to_the_balancers_total(path: Ru
         if answer.headers["X-Cycle-Cache"] in ("miss", "bypass"):
             assert terms["compute"] >= COMPUTE_SECONDS
     outcomes = Counter(answer.headers["X-Cycle-Cache"] for answer in answers)
-    assert outcomes == {"miss": 15, "hit": 5, "coalesced": 20, "bypass": 5}
+    assert (outcomes["miss"], outcomes["bypass"]) == (15, 5)
+    assert outcomes["hit"] >= 5  # and of the 20 that ask what others do, those who come when its answer is there
+    assert outcomes["hit"] + outcomes["coalesced"] == 25
+    assert outcomes["coalesced"] > 0
 
 
 async def test_the_operators_histogram_has_each_of_them_under_its_outcome(path: Running) -> None:

@@ -1,20 +1,22 @@
-"""gRPC calls to the sidecar: the same questions as over HTTP, with the same answers, outcomes and refusals."""
+"""gRPC calls through a real HAProxy to the sidecar: questions, answers, outcomes and refusals as over HTTP."""
 
 import asyncio
+import gzip
+import io
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
-from aiohttp.test_utils import unused_port
 from google.protobuf.message import Message
 
 from cycle_server.protocol import grpc_messages
 from cycle_server.protocol import open_inference_pb2 as messages
-from cycle_server.protocol.grpc_calls import SERVICE
+from cycle_server.protocol.grpc_status import SERVICE
 from cycle_server.protocol.timing import parse_timing
+from tests.unit.server.sidecar.calls_door import calls_door
 from tests.unit.server.sidecar.pods import URL, Pod, make_pod
 
 Metadata = Sequence[tuple[str, str]]
@@ -38,12 +40,18 @@ class Calls:
         return found, dict(await call.initial_metadata())
 
     async def infer(
-        self, text: str = "a", *, metadata: Metadata = (), raw: bool = False, wait_seconds: float = 10, **fields: Any
+        self,
+        text: str = "a",
+        *,
+        metadata: Metadata = (),
+        raw: bool = False,
+        wait_seconds: float = 10,
+        compression: grpc.Compression | None = None,
+        **fields: Any,
     ) -> tuple[str, str, str]:
         """Outcome, the number that the upstream gave its answer, and the answer's id."""
-        answer, said = await self.call(
-            "ModelInfer", message(text, raw=raw, **fields), metadata=metadata, timeout=wait_seconds
-        )
+        options = {"metadata": metadata, "timeout": wait_seconds, "compression": compression}
+        answer, said = await self.call("ModelInfer", message(text, raw=raw, **fields), **options)
         data = answer.raw_output_contents[0][4:] if raw else answer.outputs[0].contents.bytes_contents[0]
         return said["x-cycle-cache"], data.decode(), answer.id
 
@@ -60,10 +68,10 @@ def message(text: str, *, raw: bool = False, **fields: Any) -> messages.ModelInf
 
 @pytest.fixture
 async def calls() -> AsyncIterator[Calls]:
-    port = unused_port()
-    async for pod in make_pod(grpc_port=port):
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Calls(pod, channel)
+    async for pod in make_pod(grpc=True):
+        with calls_door(pod.port) as port:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield Calls(pod, channel)
 
 
 async def test_a_question_of_one_protocol_is_a_hit_for_the_other(calls: Calls) -> None:
@@ -170,6 +178,53 @@ async def test_what_is_no_request_names_the_field_and_is_counted(calls: Calls) -
     )
     async with calls.pod.client.get("/metrics") as response:
         assert 'cycle_requests_total{code="400",outcome="bypass"} 2.0' in await response.text()
+
+
+async def test_a_message_may_be_compressed_and_is_not_inflated_beyond_the_limit(calls: Calls) -> None:
+    assert await calls.infer("a" * 1000, compression=grpc.Compression.Gzip) == ("miss", "1", "")
+    assert await calls.infer("a" * 1000, compression=grpc.Compression.Deflate) == ("hit", "1", "")
+    for size, compression in ((100_000_000, grpc.Compression.Gzip), (3_000_000, grpc.Compression.NoCompression)):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await calls.infer("a" * size, compression=compression)
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (error.value.details() or "").startswith("body: longer than ")
+    assert await calls.infer("a") == ("miss", "2", "")
+    with gzip.GzipFile(fileobj=(packed := io.BytesIO()), mode="wb") as file:
+        file.write(message("a").SerializeToString())
+    for body, encoding, code in (
+        (packed.getvalue()[:-9], "gzip", "3"), (packed.getvalue(), "deflate", "3"), (packed.getvalue(), "br", "12"),
+    ):  # fmt: skip
+        assert (await plain_call(calls, b"\1" + len(body).to_bytes(4, "big") + body, encoding))["Grpc-Status"] == code
+
+
+async def test_a_balancer_that_goes_down_closes_its_connections_with_the_answer(calls: Calls) -> None:
+    sent = message("a").SerializeToString()
+    body = b"\0" + len(sent).to_bytes(4, "big") + sent
+    reader, writer = await asyncio.open_connection("127.0.0.1", calls.pod.port)
+    head = f"POST /{SERVICE}/ModelInfer HTTP/1.1\r\nHost: m\r\nContent-Type: application/grpc\r\nConnection: close"
+    writer.write(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    async with asyncio.timeout(5):
+        answer = await reader.read()  # until it is closed
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n0\r\ngrpc-status: 0\r\n\r\n")
+
+
+async def test_what_is_no_unary_call_is_refused(calls: Calls) -> None:
+    for body in (b"", b"\0\0\0\0\2a", 2 * b"\0\0\0\0\0"):
+        assert (await plain_call(calls, body))["Grpc-Status"] == "3"
+    ask = calls.channel.unary_unary(f"/{SERVICE}/ModelStreamInfer")
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await ask(b"")
+    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def plain_call(calls: Calls, body: bytes, encoding: str = "identity") -> Mapping[str, str]:
+    """The headers of the answer, over HTTP/1.1 straight from the sidecar."""
+    headers = {"Content-Type": "application/grpc", "grpc-encoding": encoding}
+    async with calls.pod.client.post(f"/{SERVICE}/ModelInfer", data=body, headers=headers) as response:
+        assert response.status == 200
+        return response.headers
 
 
 async def test_equal_bytes_of_two_protocols_are_two_questions(calls: Calls) -> None:
