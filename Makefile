@@ -27,9 +27,10 @@ demo: venv ## The main job: cluster, operator, train, measure, plan, serve, load
 	$(CLUSTER) host && $(BIN)/python -m demo
 demo-down: cluster-down ## Remove the demo's cluster
 
-test: ## Everything: checks, unit, API, image and end-to-end tests (one closing line)
-	@$(MAKE) --no-print-directory verify
+test: venv ## Everything: checks, unit, API, image and end-to-end tests (one closing line)
 	@$(CLUSTER) host
+	@set -m; $(CLUSTER) build & builds=$$!; set +m; trap 'kill -- -$$builds 2>/dev/null' EXIT; \
+	$(MAKE) --no-print-directory verify && wait $$builds
 	$(PYTEST) tests
 test-unit: venv ## Pure functions; seconds
 	$(CLUSTER) host && $(PYTEST) tests/unit
