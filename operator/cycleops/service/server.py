@@ -21,7 +21,7 @@ DRAIN_SECONDS = 20
 LIVE_PATH = "/v2/health/live"
 _KEY_VALUE_PART = 4  # of a pod's memory; the rest is for weights, activations and Python
 _SIDECAR_MEMORY = 160 * 1024 * 1024  # Python, aiohttp and buffers, without the cached answers
-_GRPC_MEMORY = 32 * 1024 * 1024  # grpc's library and its buffers (measured: docs/notes/2026-11-25-protocols.md)
+_GRPC_MEMORY = 8 * 1024 * 1024  # protobuf and messages (measured: docs/notes/2026-11-25-protocols.md)
 _MODEL_VOLUME = "model"
 
 
