@@ -7,7 +7,7 @@ import pytest
 from demo.install import install_operator, operator_logs, prepare_namespace
 from tests.cluster.binaries import binary
 from tests.cluster.kubectl import Kubectl, KubectlError, Object, condition
-from tests.e2e.manifests import EXAMPLES, small_job
+from tests.e2e.manifests import EXAMPLES, PAIR, hardware_pair, small_job
 
 NAMESPACE = "e2e"
 IMAGES = ("operator", "trainer", "server", "balancer", "cache", "demo-data")
@@ -31,13 +31,15 @@ def workspace(admin: Kubectl, images: dict[str, str]) -> Kubectl:
     install_operator(kubectl=admin, helm=binary("helm"), images=images)
     prepare_namespace(kubectl=admin, namespace=NAMESPACE, demo_data_image=images["demo-data"], faults=True)
     admin.apply(EXAMPLES / "hardwareclass.yaml")
+    admin.apply(hardware_pair())
     return admin.within(NAMESPACE)
 
 
 @pytest.fixture(scope="session")
 def trained(workspace: Kubectl) -> Object:
-    """A CycleJob that ran through every stage: train, compress, profile."""
+    """A CycleJob that ran through every stage: train, compress, profile on two classes."""
     job = small_job("trained")
+    job["spec"]["profile"]["hardware"].append(PAIR)
     workspace.apply(job)
     for seen in workspace.poll("cyclejob", "trained", timeout_seconds=600):
         if condition(seen, "Succeeded")["status"] in ("True", "False"):

@@ -8,11 +8,17 @@ import yaml
 
 Object = dict[str, Any]
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+PAIR = "cpu-pair"  # a class whose pods have two processes that compute
 
 
 def example(name: str) -> Object:
     """The first object of an example manifest."""
     return next(yaml.safe_load_all((EXAMPLES / f"{name}.yaml").read_text()))
+
+
+def hardware_pair() -> Object:
+    """The example's small class, with two processes that compute."""
+    return merge(example("hardwareclass"), {"metadata": {"name": PAIR}, "spec": {"serverWorkers": 2}})
 
 
 def merge(base: Object, change: Object) -> Object:

@@ -7,7 +7,7 @@ import pytest
 
 from cycle_server.protocol.timing import TERMS, parse_timing
 from tests.cluster.kubectl import Kubectl, Object, condition, has_condition
-from tests.e2e.manifests import merge, service_for
+from tests.e2e.manifests import PAIR, merge, service_for
 
 INFER = "/v2/models/{name}/infer"
 
@@ -30,7 +30,7 @@ def test_each_variant_has_a_profile_on_its_class(workspace: Kubectl, trained: Ob
     names = {profile["name"] for profile in trained["status"]["profiles"]}
     profiles = [item["spec"] for item in workspace.list("cycleprofiles") if item["metadata"]["name"] in names]
     assert {(spec["variant"], spec["hardwareClass"]) for spec in profiles} == {
-        ("fp32", "cpu-small"), ("int8", "cpu-small"),
+        ("fp32", "cpu-small"), ("int8", "cpu-small"), ("fp32", PAIR), ("int8", PAIR),
     }  # fmt: skip
     for spec in profiles:
         cells = {(row["batchSize"], row["sequenceLength"]) for row in spec["rows"]}

@@ -1,6 +1,7 @@
-"""The managed shared cache and gRPC on a real cluster: pods share answers, and nobody is refused when the cache dies.
+"""The managed shared cache, gRPC and pods of several processes on a real cluster: pods share answers, and nobody is
+refused when the cache, a process or a pod dies.
 
-All requests are sent from inside a server pod, which has Python, grpc and the protocol's messages.
+All requests are sent from inside a server pod.
 """
 
 import base64
@@ -17,82 +18,11 @@ import pytest
 
 from demo.install import OPERATOR_NAMESPACE
 from tests.cluster.kubectl import Kubectl, KubectlError, Object, has_condition
-from tests.e2e.manifests import service_for
-
-pytestmark = pytest.mark.skip(reason="never run yet: the machine was not free for it (2026-11-26)")
+from tests.e2e.manifests import PAIR, service_for
+from tests.e2e.scripts import ASK, CALL, KILL, LOAD
 
 NAME = "shared"
 INFER = f"/v2/models/{NAME}/infer"
-# One request for each text to argv[1]; prints a list of [status, outcome, age].
-ASK = """
-import json, sys, urllib.error, urllib.request
-seen = []
-for text in sys.argv[2:]:
-    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}
-    sent = urllib.request.Request(sys.argv[1], json.dumps({"inputs": [tensor]}).encode())
-    try:
-        answer = urllib.request.urlopen(sent, timeout=20)
-    except urllib.error.HTTPError as error:
-        answer = error
-    seen.append([answer.status, answer.headers.get("X-Cycle-Cache"), answer.headers.get("Age")])
-print(json.dumps(seen))
-"""
-# Other texts all the time, argv[1] over HTTP and argv[2] over gRPC, for argv[3] seconds; prints counts by result.
-LOAD = """
-import collections, json, sys, threading, time, urllib.error, urllib.request
-import grpc
-from cycle_server.protocol import open_inference_pb2 as messages
-counts, until = collections.Counter(), time.monotonic() + float(sys.argv[3])
-
-def http(text):
-    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}
-    sent = urllib.request.Request(sys.argv[1], json.dumps({"inputs": [tensor]}).encode())
-    try:
-        return f"HTTP {urllib.request.urlopen(sent, timeout=20).status}"
-    except urllib.error.HTTPError as error:
-        return f"HTTP {error.code}"
-    except OSError as error:
-        return f"HTTP {error}"
-
-channel = grpc.insecure_channel(sys.argv[2])
-ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer",
-    request_serializer=lambda message: message.SerializeToString(),
-    response_deserializer=messages.ModelInferResponse.FromString)
-
-def call(text):
-    tensor = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
-    tensor.contents.bytes_contents.append(text.encode())
-    try:
-        ask(messages.ModelInferRequest(model_name=sys.argv[4], inputs=[tensor]), timeout=20)
-        return "gRPC OK"
-    except grpc.RpcError as error:
-        return f"gRPC {error.code().name} {error.details()}"
-
-def work(send, name):
-    number = 0
-    while time.monotonic() < until:
-        number += 1
-        counts[send(f"{name} {number} {time.time_ns()}")] += 1
-        time.sleep(0.05)
-
-threads = [threading.Thread(target=work, args=(send, name)) for send, name in ((http, "a"), (http, "b"), (call, "c"))]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-print(json.dumps(counts))
-"""
-CALL = """
-import json, sys
-import grpc
-from cycle_server.protocol import open_inference_pb2 as messages
-with grpc.insecure_channel(sys.argv[1]) as channel:
-    ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer",
-        request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=messages.ModelInferResponse.FromString)
-    tensor = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
-    tensor.contents.bytes_contents.append(sys.argv[3].encode())
-    answer, call = ask.with_call(messages.ModelInferRequest(model_name=sys.argv[2], inputs=[tensor]), timeout=20)
-    print(json.dumps([answer.outputs[0].contents.bytes_contents[0].decode(), dict(call.initial_metadata())]))
-"""
 
 
 @dataclass(frozen=True)
@@ -114,8 +44,10 @@ class Service:
         found: list[list[Any]] = json.loads(self.kubectl.run(*self.command(ASK, url, *texts)))
         return found
 
-    def metric(self, pod: Object, name: str) -> float:
-        script = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8081/metrics').read().decode())"
+    def metric(self, pod: Object, name: str, *, page: str = "/metrics") -> float:
+        """Of the sidecar; of the server with its page."""
+        url = f"http://127.0.0.1:8081{page}"
+        script = f"import urllib.request; print(urllib.request.urlopen('{url}').read().decode())"
         name_of_pod = pod["metadata"]["name"]
         text = self.kubectl.run("exec", name_of_pod, "-c", "cache", "--", "python3", "-c", script)
         found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
@@ -138,9 +70,10 @@ def shared(workspace: Kubectl, trained: Object) -> Iterator[Service]:
     service["spec"] |= {
         "cache": {"l1": {"policy": "WTinyLFU"}, "l2": {"managed": True, "size": "64Mi"}},
         "grpc": {},
+        "hardware": [PAIR],
         "planning": {
             "mode": "Pinned",
-            "pinned": {"variant": "fp32", "hardware": "cpu-small", "batchSize": 1, "replicas": 2},
+            "pinned": {"variant": "fp32", "hardware": PAIR, "batchSize": 1, "replicas": 2},
         },
     }
     service["spec"]["budget"] |= {
@@ -216,6 +149,25 @@ def test_a_cache_that_is_killed_is_bypassed_without_an_error_and_found_again(sha
 
     wait_until(shares_again)
     assert [shared.metric(pod, "cycle_shared_cache_up") for pod in servers] == [1, 1]
+
+
+def test_a_killed_process_costs_no_request_and_is_replaced(shared: Service) -> None:
+    pod, server = shared.pods("server")[0], "/metrics/server"
+    assert shared.metric(pod, "cycle_compute_processes", page=server) == 2
+    command = shared.command(LOAD, f"http://{shared.host}{INFER}", f"{shared.host}:9000", "12", NAME)
+    with subprocess.Popen(shared.kubectl.command(*command), stdout=subprocess.PIPE, text=True) as load:
+        time.sleep(4)
+        name = pod["metadata"]["name"]
+        workers = json.loads(shared.kubectl.run("exec", name, "-c", "server", "--", "python3", "-c", KILL))
+        output, _ = load.communicate(timeout=120)
+    counts = Counter(json.loads(output))
+    print(counts, workers)
+    assert set(counts) == {"HTTP 200", "gRPC OK"}, counts
+    assert len(workers) == 2
+    wait_until(lambda: shared.metric(pod, "cycle_compute_processes", page=server) == 2)
+    assert shared.metric(pod, "cycle_compute_processes_lost_total", page=server) == 1
+    restarts = shared.kubectl.get("pod", name)["status"]["containerStatuses"]  # type: ignore[index]
+    assert [status["restartCount"] for status in restarts] == [0, 0]
 
 
 def test_replacing_the_pods_costs_no_call(shared: Service) -> None:
