@@ -55,6 +55,6 @@ def service_for(name: str, job: str, **spec: Any) -> Object:
     merged over it."""
     service = example("cycleservice")
     service["metadata"]["name"] = name
-    easy = {"budget": {"latency": {"milliseconds": 500}}, "traffic": {"requestsPerSecond": 5}}
+    easy = {"budget": {"latency": {"milliseconds": 500}, "stages": None}, "traffic": {"requestsPerSecond": 5}}
     service["spec"] = merge(merge(merge(service["spec"], {"model": {"cycleJob": job}}), easy), spec)
     return service
