@@ -30,7 +30,7 @@ from cycle_server.batching.batcher import Batcher
 from cycle_server.batching.cost import Cost
 from cycle_server.batching.policy import Limits
 from cycle_server.engine.pipeline import Engine, configure_process
-from cycle_server.engine.stages import Tokens
+from cycle_server.items import Items
 from cycle_server.load.arrivals import LengthDistribution
 from cycle_server.protocol import v2
 
@@ -50,7 +50,7 @@ class Stages:
         self._engine = SimpleNamespace(tokenizer=tokenizer, manifest=SimpleNamespace(labels=labels))
         self._encoder = make_encoder(*CANDIDATES["bf16 packed"])
 
-    def pre(self, body: bytes) -> tuple[v2.InferRequest, Tokens]:
+    def pre(self, body: bytes) -> tuple[v2.InferRequest, Items]:
         request = v2.parse_infer(body)
         return request, Engine.pre(self._engine, request.texts)  # type: ignore[arg-type]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.serve.variant import write_variant
 from cycle_server.engine.pipeline import Engine
 from cycle_server.process import descendants
-from cycle_server.workers.messages import read_reply, read_tokens, write_result, write_tokens
+from cycle_server.workers.messages import read_items, read_reply, write_items, write_result
 from cycle_server.workers.pool import Pool, Worker
 from cycle_wire.parts import Precision
 from cycle_wire.serving import ServerConfig
@@ -68,7 +68,7 @@ def messages_milliseconds(engine: Engine) -> float:
     """CPU time of writing and reading a full batch and its outputs, both sides together."""
     outputs, started = engine.compute(BATCH), time.thread_time()
     for _ in range(TURNS):
-        read_tokens(write_tokens(BATCH))
+        read_items(write_items(BATCH))
         read_reply(write_result(outputs))
     return 1000 * (time.thread_time() - started) / TURNS
 

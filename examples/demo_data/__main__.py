@@ -1,9 +1,10 @@
-"""Fills the volumes that the examples name: see prepare.py (classification) and dictionary.py (language modelling)."""
+"""Fills the volumes of the examples: prepare.py for texts, dictionary.py for language models, digits.py for images."""
 
 import argparse
 from pathlib import Path
 
 from examples.demo_data.dictionary import write_dictionary
+from examples.demo_data.digits import write_digits
 from examples.demo_data.prepare import WORDNET, write_supersenses
 
 
@@ -16,6 +17,7 @@ def main() -> None:
     arguments = parser.parse_args()
     write_supersenses(models=arguments.models, data=arguments.data, wordnet=arguments.wordnet, faults=arguments.faults)
     write_dictionary(models=arguments.models, data=arguments.data, wordnet=arguments.wordnet)
+    write_digits(models=arguments.models, data=arguments.data)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from cycle_server.images import ImageFormat, Images
 from cycle_trainer.failures import BadInputError, uri_of
 from cycle_wire.parts import Fields
 
@@ -18,6 +19,17 @@ SHOWN_NAMES = 8
 class LabelledText:
     text: str
     label: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImage:
+    """``image`` (1, channels, height, width)."""
+
+    image: Images
+    label: str
+
+
+Labelled: TypeAlias = LabelledText | LabelledImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +54,32 @@ def read_labelled_texts(
         )
         for where, record in _records(path, spec_field=spec_field, maximum_rows=maximum_rows)
     ]
-    if not rows:
-        raise BadInputError("BadData", f"{uri_of(path)} has no rows", field=spec_field)
+    _check_not_empty(rows, path=path, spec_field=spec_field)
     return rows
+
+
+def read_labelled_images(
+    path: Path, *, image_format: ImageFormat, fields: Fields, spec_field: str, maximum_rows: int | None = None
+) -> list[LabelledImage]:
+    """As ``read_labelled_texts``. Also BadData for an image that isn't of the model's size."""
+    rows = [
+        LabelledImage(
+            image=_image(record, name=fields.image, where=where, image_format=image_format),
+            label=_label(record, name=fields.label, where=where),
+        )
+        for where, record in _records(path, spec_field=spec_field, maximum_rows=maximum_rows)
+    ]
+    _check_not_empty(rows, path=path, spec_field=spec_field)
+    return rows
+
+
+def labels_of(rows: Sequence[Labelled], *, path: Path) -> list[str]:
+    """Sorted. Raises BadInputError BadData when there is one only: nothing can be learned then."""
+    labels = sorted({row.label for row in rows})
+    if len(labels) < 2:
+        message = f"{uri_of(path)} has one label only, {labels[0]!r}; two are needed"
+        raise BadInputError("BadData", message, field="spec.data.fields.label")
+    return labels
 
 
 def read_texts_and_chats(
@@ -62,7 +97,7 @@ def read_texts_and_chats(
         raise BadInputError("BadData", f"{uri_of(path)} has no rows", field=spec_field)
 
 
-def check_labels_known(labels: Sequence[str], *, evaluation: Sequence[LabelledText], path: Path) -> None:
+def check_labels_known(labels: Sequence[str], *, evaluation: Sequence[Labelled], path: Path) -> None:
     """Raises BadInputError LabelNotInTraining for a label that only the evaluation file has."""
     known = set(labels)
     unseen = sorted({row.label for row in evaluation} - known)
@@ -76,6 +111,11 @@ def check_labels_known(labels: Sequence[str], *, evaluation: Sequence[LabelledTe
         "add training rows with it or remove it from the evaluation data",
         field="spec.data.fields.label",
     )
+
+
+def _check_not_empty(rows: Sequence[Labelled], *, path: Path, spec_field: str) -> None:
+    if not rows:
+        raise BadInputError("BadData", f"{uri_of(path)} has no rows", field=spec_field)
 
 
 def _records(path: Path, *, spec_field: str, maximum_rows: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -128,6 +168,15 @@ def _text(record: dict[str, Any], *, name: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise BadInputError("BadData", f"{where}: field {name!r} must be a text that isn't empty", field=spec_field)
     return value
+
+
+def _image(record: dict[str, Any], *, name: str, where: str, image_format: ImageFormat) -> Images:
+    spec_field = "spec.data.fields.image"
+    value = _field(record, name=name, where=where, spec_field=spec_field)
+    try:
+        return image_format.read(value)
+    except ValueError as error:
+        raise BadInputError("BadData", f"{where}: field {name!r} {error}", field=spec_field) from None
 
 
 def _messages(record: dict[str, Any], *, name: str, where: str) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from cycle_wire.parts import Evaluation, Task
 # The first is the one that stands for a model when nobody names another.
 METRICS: dict[Task, tuple[str, ...]] = {
     Task.TEXT_CLASSIFICATION: ("accuracy", "f1Macro"),
+    Task.IMAGE_CLASSIFICATION: ("accuracy", "f1Macro"),
     # Share of the tokens that the model finds most likely of all; e to the mean cross entropy of a token.
     Task.LANGUAGE_MODELING: ("tokenAccuracy", "perplexity"),
 }

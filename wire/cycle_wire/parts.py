@@ -19,6 +19,7 @@ MetricName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][
 class Task(StrEnum):
     TEXT_CLASSIFICATION = "TextClassification"
     LANGUAGE_MODELING = "LanguageModeling"  # a causal language model: generates text
+    IMAGE_CLASSIFICATION = "ImageClassification"
 
 
 class Precision(StrEnum):
@@ -92,7 +93,14 @@ class Fields(WireModel):
     """Names of the fields in each JSON line of the data files."""
 
     text: FieldName = Field("text", description="Field that holds the input text.")
-    label: FieldName = Field("label", description="Field that holds the label (TextClassification).")
+    image: FieldName = Field(
+        "image",
+        description="Field that holds an image (ImageClassification): rows of whole numbers from 0 to 255, or one such "
+        "list for each channel.",
+    )
+    label: FieldName = Field(
+        "label", description="Field that holds the label (TextClassification, ImageClassification)."
+    )
     messages: FieldName = Field(
         "messages",
         description="Field that holds a chat, [{role, content}], in lines that have one instead of a text "
@@ -145,8 +153,8 @@ class Evaluation(WireModel):
     metrics: list[MetricName] = Field(
         default_factory=list,
         max_length=16,
-        description="Metrics to compute; when empty, all of the task: accuracy and f1Macro (TextClassification), "
-        "tokenAccuracy and perplexity (LanguageModeling). Higher is better but for perplexity.",
+        description="Metrics to compute; when empty, all of the task: accuracy and f1Macro (TextClassification, "
+        "ImageClassification), tokenAccuracy and perplexity (LanguageModeling). Higher is better but for perplexity.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     maximum_rows: int | None = Field(None, ge=1, le=10_000_000, description="Evaluate on the first so many rows.")

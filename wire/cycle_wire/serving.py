@@ -89,7 +89,7 @@ class ProfilingConfig(WireModel):
     fields: Fields
     evaluation: Evaluation = Field(description="Its metrics are never empty.")
     batch_sizes: list[int] = Field(min_length=1)
-    sequence_lengths: list[int] = Field(min_length=1)
+    sequence_lengths: list[int] = Field(min_length=1, description="In tokens; an image is 1, whatever stands here.")
     hardware_class: str
     hardware_class_hash: str
     image: str

@@ -42,7 +42,9 @@ class ReportTarget(WireModel):
 class TrainingConfig(WireModel):
     job: JobIdentity
     task: Task
-    model_path: ContainerPath = Field(description="Folder with config.json, model.safetensors and the tokenizer.")
+    model_path: ContainerPath = Field(
+        description="Folder with config.json, model.safetensors and, for texts, the tokenizer."
+    )
     train_path: ContainerPath = Field(description="JSON lines.")
     evaluation_path: ContainerPath = Field(description="JSON lines.")
     fields: Fields

@@ -9,6 +9,10 @@ class's names, a tied output layer is left out, ``config.json`` alone says all s
 ``layers`` repeats them), and the folder has the tokenizer's files with its chat template and generation_config.json,
 if there is one. A quantized layer's integers are (out, in) also in GPT-2, whose float weights are (in, out); a bias
 that it doesn't have isn't there. ``labels`` is empty.
+
+An image classifier (task ImageClassification) has the names of transformers' AutoModelForImageClassification. Its
+``config.json`` says the size of an image, ``preprocessor_config.json``, if it is there, how pixels become the model's
+values. There is no tokenizer: an image counts as one token.
 """
 
 from pydantic import Field
@@ -20,7 +24,7 @@ from cycle_wire.parts import Task, Variant
 class LayerShape(WireModel):
     """Shapes of one layer that pruning may have changed."""
 
-    heads: int = Field(ge=1)
+    heads: int = Field(ge=0, description="0 in a layer without attention.")
     intermediate_size: int = Field(ge=1)
 
 

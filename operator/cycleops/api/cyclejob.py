@@ -69,7 +69,7 @@ class Profiling(ApiModel):
         default_factory=lambda: [16, 32, 64],
         min_length=1,
         max_length=16,
-        description="Input lengths to measure, in tokens.",
+        description="Input lengths to measure, in tokens. An image is always one.",
         json_schema_extra=list_set(),
     )
 

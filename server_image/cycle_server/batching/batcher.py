@@ -19,7 +19,6 @@ from cycle_server.batching.execution import (
     ComputeLostError,
     Execution,
     Ran,
-    Tokens,
     execute,
     is_out_of_memory,
 )
@@ -28,9 +27,10 @@ from cycle_server.batching.observer import Observer
 from cycle_server.batching.policy import Flow, Limits, Waiting, decide, expected_finish
 from cycle_server.batching.queue import Piece, Queue, deliver
 from cycle_server.batching.rate import RateLimits
+from cycle_server.items import Items
 from cycle_server.process import name_compute_thread
 
-__all__ = ["Batcher", "Compute", "Computed", "RateLimitedError", "ShedError", "Tokens"]
+__all__ = ["Batcher", "Compute", "Computed", "RateLimitedError", "ShedError"]
 
 IDLE_TICK_SECONDS = 1.0
 STUCK_SECONDS = 30.0  # beyond what the running batch was expected to take
@@ -108,7 +108,7 @@ class Batcher:
     def _useful(self, now: float) -> list[Lane]:
         return [lane for lane in self._lanes if not lane.is_stuck(now=now, after_seconds=STUCK_SECONDS)]
 
-    async def submit(self, tokens: Tokens, *, deadline: float, flow: Flow = Flow()) -> Computed:  # noqa: B008
+    async def submit(self, tokens: Items, *, deadline: float, flow: Flow = Flow()) -> Computed:  # noqa: B008
         """Logits of the texts, in their order. ``deadline`` on time.monotonic(). Raises ShedError.
 
         Cancelling takes what hasn't started out of the queue. What still waits at its deadline is shed, also when the
@@ -141,7 +141,7 @@ class Batcher:
         )
 
     @staticmethod
-    def _piece(tokens: Tokens, arrival: float, deadline: float, flow: Flow) -> Piece:
+    def _piece(tokens: Items, arrival: float, deadline: float, flow: Flow) -> Piece:
         loop = asyncio.get_running_loop()
         count = sum(len(text) for text in tokens)
         waiting = Waiting(texts=len(tokens), tokens=count, arrival=arrival, deadline=deadline, flow=flow)
@@ -245,7 +245,7 @@ class Batcher:
         deliver(results)
         self._learn(lane, execution, texts)
 
-    def _learn(self, lane: Lane, execution: Execution, texts: Tokens) -> None:
+    def _learn(self, lane: Lane, execution: Execution, texts: Items) -> None:
         for fault in execution.faults:
             self._observer.fault(out_of_memory=is_out_of_memory(fault))
         with self._changed:

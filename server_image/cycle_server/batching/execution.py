@@ -9,9 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
+from cycle_server.items import Items
+
 logger = logging.getLogger(__name__)
 
-Tokens = Sequence[Sequence[int]]
 # What torch says when an allocation fails, on the processor, in oneDNN and on an accelerator; there is no type for it.
 _OUT_OF_MEMORY = re.compile(
     "can't allocate memory|bad_alloc|out of memory|could not create a (memory|primitive)(?! descriptor)", re.IGNORECASE
@@ -25,7 +26,7 @@ class ComputeLostError(Exception):
 class Compute(Protocol):
     """Logits (texts, classes) of token ids; called on one thread only."""
 
-    def __call__(self, tokens: Tokens, /) -> np.ndarray: ...
+    def __call__(self, tokens: Items, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Execution:
         )
 
 
-def execute(compute: Compute, texts: Tokens) -> Execution:
+def execute(compute: Compute, texts: Items) -> Execution:
     """Raises no Exception but ComputeLostError: whatever happens, the thread must go on for the others."""
     started, count = time.monotonic(), len(texts)
     whole = _attempt(compute, texts, 0, count)
@@ -94,7 +95,7 @@ def execute(compute: Compute, texts: Tokens) -> Execution:
     return Execution(started=started, parts=halves, faults=(whole.result, *failed))
 
 
-def _attempt(compute: Compute, texts: Tokens, first: int, last: int) -> _Part:
+def _attempt(compute: Compute, texts: Items, first: int, last: int) -> _Part:
     result: np.ndarray | Exception
     try:
         result = compute(texts[first:last])

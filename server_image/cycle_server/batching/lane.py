@@ -8,7 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from cycle_server.batching.execution import Compute, Tokens
+from cycle_server.batching.execution import Compute
+from cycle_server.items import Items
 
 # After a failed allocation oneDNN may never make a kernel again (docs/notes/2026-11-25-batching.md). A process that
 # fails eight batches in a row for want of memory, or nearly so, is better started anew.
@@ -19,7 +20,7 @@ FAILING_RATE, FAILING_LIMIT = 0.2, 0.8
 class Process(Protocol):
     """Computes elsewhere, and can be replaced when it dies or hangs. Called on its lane's thread only."""
 
-    def compute(self, tokens: Tokens, *, limit_seconds: float) -> np.ndarray:
+    def compute(self, tokens: Items, *, limit_seconds: float) -> np.ndarray:
         """As Compute does. Raises ComputeLostError when the process ends, or has no result in time."""
 
     def renew(self) -> None:

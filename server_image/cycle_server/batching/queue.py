@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from cycle_server.batching.cost import Cost
-from cycle_server.batching.execution import Ran, Tokens
+from cycle_server.batching.execution import Ran
 from cycle_server.batching.fairness import Turns
 from cycle_server.batching.policy import Decision, Flow, Waiting, displaced
+from cycle_server.items import Items
 
 
 @dataclass(eq=False)
 class Piece:
     """Texts of one request that run in one batch."""
 
-    tokens: Tokens
+    tokens: Items
     waiting: Waiting
     loop: asyncio.AbstractEventLoop
     done: "asyncio.Future[Ran]"

@@ -45,10 +45,9 @@ def load_variant(folder: Path, *, verify: bool = True) -> LoadedVariant:
     manifest = read_manifest(folder)
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
-        weights_path = folder / "model.safetensors"
-        if verify and (digest := _digest(weights_path)) != manifest.weights_digest:
-            raise BadVariantError(f"{weights_path} has digest {digest}, its manifest says {manifest.weights_digest}")
-        weights: dict[str, Tensor] = load_file(weights_path)
+        if verify:
+            check_digest(folder, manifest)
+        weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
         encoder = _Packer(weights, config, manifest).encoder()
     except (OSError, ValueError, SafetensorError) as error:
         raise BadVariantError(f"{folder}: {error}") from error
@@ -159,6 +158,10 @@ class _Packer:
         )
 
 
-def _digest(path: Path) -> str:
+def check_digest(folder: Path, manifest: VariantManifest) -> None:
+    """Raises BadVariantError unless the weights are those that the manifest names, and OSError."""
+    path = folder / "model.safetensors"
     with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if digest != manifest.weights_digest:
+        raise BadVariantError(f"{path} has digest {digest}, its manifest says {manifest.weights_digest}")

@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig
 from cycle_wire.variant import LayerShape
 
 WEIGHTS_FILE = "model.safetensors"
+SHARDS_INDEX = f"{WEIGHTS_FILE}.index.json"
 LABELS_FILE = "labels.json"
 # Families with BERT's layer layout, encoder.layer[i].{attention.self, attention.output, intermediate, output}.
 SUPPORTED_FAMILIES = ("bert", "electra", "roberta", "xlm-roberta")

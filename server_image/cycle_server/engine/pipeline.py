@@ -7,13 +7,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
 from cycle_server.engine.load import load_variant
 from cycle_server.engine.sizes import sizes
-from cycle_server.engine.stages import Stages
+from cycle_server.engine.stages import TextStages
+from cycle_server.items import Items
 
 # glibc's mallopt(3) parameters. By default each temporary of a batch is mapped and unmapped anew, and the page faults
 # can cost a third of a large batch's time; so free memory is kept, and large blocks come from the heap.
@@ -21,8 +23,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _KEPT_BYTES, _PAD_BYTES, _LARGEST_HEAP_BLOCK_BYTES = 256 << 20, 16 << 20, 32 << 20
 
 
-class Engine(Stages):
-    """One variant, ready to compute. Raises BadVariantError when its folder is not right."""
+class Engine(TextStages):
+    """One variant of a text classifier, ready to compute. Raises BadVariantError when its folder is not right."""
 
     def __init__(self, folder: Path, *, threads: int, verify: bool = True) -> None:
         configure_process(threads=threads)
@@ -39,10 +41,10 @@ class Engine(Stages):
             for rows in sizes(tokens) if self._encoder.sized else (1,):  # one row is contiguous whichever way it lies
                 self._encoder.prepare(rows)
 
-    def compute(self, tokens: Sequence[Sequence[int]]) -> np.ndarray:
+    def compute(self, items: Items) -> np.ndarray:
         """Float32 (n, classes + hidden): each text's logits, and beside them what they were made from."""
         with torch.inference_mode():
-            embeddings = self._encoder.embed(tokens)
+            embeddings = self._encoder.embed(cast("Sequence[Sequence[int]]", items))
             outputs: np.ndarray = torch.cat([self._encoder.classifier(embeddings), embeddings], dim=1).numpy()
         return outputs
 

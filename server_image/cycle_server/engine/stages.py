@@ -1,4 +1,7 @@
-"""What comes before and after the forward pass: texts to token ids, the model's outputs to answers. Without torch."""
+"""What comes before and after the forward pass: texts or images to items, the model's outputs to answers.
+
+Without torch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +12,9 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from cycle_server.errors import BadVariantError
+from cycle_server.images import ImageFormat, Images
+from cycle_server.items import Item, Items
+from cycle_wire.parts import Task
 from cycle_wire.variant import VariantManifest
 
 Tokens = list[list[int]]
@@ -24,35 +30,14 @@ class Answers:
 
 
 class Stages:
-    """Pre and post of one variant. ``pre`` (the Rust tokenizer, without the GIL) and ``post`` may run on any thread.
+    """Post of one variant, whatever it classifies. May run on any thread.
 
-    ``maximum_tokens``: the tokenizer cuts texts to so many.
+    ``maximum_tokens``: the longest len() of an item.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, manifest: VariantManifest, maximum_tokens: int) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, *, manifest: VariantManifest, maximum_tokens: int) -> None:
         self.manifest = manifest
         self.maximum_tokens = maximum_tokens
-
-    def pre(self, texts: Sequence[str]) -> Tokens:
-        """Token ids of each text, truncated; never empty."""
-        if len(texts) == 1:
-            return [self.tokenizer.encode(texts[0]).ids or [0]]
-        return [encoding.ids or [0] for encoding in self.tokenizer.encode_batch_fast(list(texts))]
-
-    def first_cut(self, texts: Sequence[str], tokens: Tokens) -> int | None:
-        """Index of the first text that ``pre`` made shorter."""
-        full = (index for index, ids in enumerate(tokens) if len(ids) >= self.maximum_tokens)
-        return next((index for index in full if self.tokenizer.encode(texts[index]).overflowing), None)
-
-    def embeddings(self, outputs: np.ndarray) -> np.ndarray:
-        """Float32 (n, hidden) of length 1, from what the engine computed. Raises ArithmeticError like ``post``."""
-        vectors = outputs[:, len(self.manifest.labels) :]
-        if not np.isfinite(vectors).all():
-            raise ArithmeticError("the model's output isn't finite")
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-        return unit
 
     def post(self, outputs: np.ndarray) -> Answers:
         """From what the engine computed. Raises ArithmeticError when a logit isn't finite."""
@@ -67,6 +52,73 @@ class Stages:
             probability=probabilities[np.arange(len(best)), best].tolist(),
             probabilities=probabilities,
         )
+
+
+class TextStages(Stages):
+    """``pre`` is the Rust tokenizer, without the GIL, which cuts texts to ``maximum_tokens``."""
+
+    def __init__(self, tokenizer: Tokenizer, *, manifest: VariantManifest, maximum_tokens: int) -> None:
+        super().__init__(manifest=manifest, maximum_tokens=maximum_tokens)
+        self.tokenizer = tokenizer
+
+    def pre(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of each text, truncated; never empty."""
+        if len(texts) == 1:
+            return [self.tokenizer.encode(texts[0]).ids or [0]]
+        return [encoding.ids or [0] for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+
+    def first_cut(self, texts: Sequence[str], tokens: Items) -> int | None:
+        """Index of the first text that ``pre`` made shorter."""
+        full = (index for index, ids in enumerate(tokens) if len(ids) >= self.maximum_tokens)
+        return next((index for index in full if self.tokenizer.encode(texts[index]).overflowing), None)
+
+    def embeddings(self, outputs: np.ndarray) -> np.ndarray:
+        """Float32 (n, hidden) of length 1, from what the engine computed. Raises ArithmeticError like ``post``."""
+        vectors = outputs[:, len(self.manifest.labels) :]
+        if not np.isfinite(vectors).all():
+            raise ArithmeticError("the model's output isn't finite")
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return unit
+
+    @staticmethod
+    def sample(length: int) -> Item:
+        """Something to compute that is so long."""
+        return [0] * length
+
+
+class ImageStages(Stages):
+    """An image's ``len()`` is 1: all have the size that the model takes."""
+
+    def __init__(self, image_format: ImageFormat, *, manifest: VariantManifest) -> None:
+        super().__init__(manifest=manifest, maximum_tokens=1)
+        self.image_format = image_format
+
+    def pre(self, images: Images) -> Items:
+        """One by one."""
+        return [images[place : place + 1] for place in range(len(images))]
+
+    def sample(self, length: int) -> Item:  # noqa: ARG002  they are all alike
+        return self.image_format.blank()
+
+
+def read_stages(folder: Path, *, maximum_tokens: int) -> TextStages | ImageStages:
+    """For a process that computes nothing itself; ``maximum_tokens`` as the engine said. Raises BadVariantError."""
+    manifest = read_manifest(folder)
+    if manifest.task is Task.IMAGE_CLASSIFICATION:
+        return ImageStages(read_image_format(folder), manifest=manifest)
+    tokenizer = read_tokenizer(folder, maximum_tokens=maximum_tokens)
+    return TextStages(tokenizer, manifest=manifest, maximum_tokens=maximum_tokens)
+
+
+def read_image_format(folder: Path) -> ImageFormat:
+    """Raises BadVariantError."""
+    try:
+        return ImageFormat.of(folder)
+    except (OSError, ValueError) as error:
+        raise BadVariantError(f"{folder}: {error}") from error
+    except KeyError as error:
+        raise BadVariantError(f"{folder}: config.json lacks {error}") from error
 
 
 def read_manifest(folder: Path) -> VariantManifest:

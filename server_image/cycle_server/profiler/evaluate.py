@@ -1,18 +1,24 @@
 """Quality of a variant as the serving engine computes it, and whether batch neighbours change its answers."""
 
+from __future__ import annotations  # the engines' type is there for type checkers only
+
 import random
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 
-from cycle_server.engine.pipeline import Engine
 from cycle_server.errors import BadInputError
-from cycle_server.profiler.rows import Row
+from cycle_server.items import Items
 from cycle_wire.parts import Precision
 from cycle_wire.profile import MetricValue
 
-BATCH_TOKENS = 512  # of an evaluation batch: large enough to be efficient, small enough for the processor's cache
+if TYPE_CHECKING:
+    from cycle_server.engine.choose import AnyEngine
+
+# Of an evaluation batch: large enough to be efficient, small enough for the processor's cache.
+BATCH_TOKENS, BATCH_ITEMS = 512, 32
 
 Metric = Callable[[Sequence[str], Sequence[str]], float]
 METRICS: dict[str, Metric] = {
@@ -24,7 +30,7 @@ METRICS: dict[str, Metric] = {
 # change by rounding of sums only; bfloat16 keeps 8 bits of each intermediate value, and a sum in another order can move
 # the last of them in every layer.
 TOLERANCES = {Precision.FLOAT32: 1e-3, Precision.BFLOAT16: 2e-2}
-NEIGHBOUR_TEXTS = 48
+NEIGHBOUR_ITEMS = 48
 NEIGHBOUR_BATCHES = (4, 16)
 
 
@@ -39,36 +45,34 @@ def check_metrics(names: Sequence[str], *, known: Collection[str]) -> None:
             )
 
 
-def evaluate(engine: Engine, rows: Sequence[Row], *, metrics: Sequence[str]) -> list[MetricValue]:
-    """Texts of like length together: with the packed encoder that only bounds a batch's memory."""
-    tokens = engine.pre([row.text for row in rows])
-    order = sorted(range(len(rows)), key=lambda i: len(tokens[i]))
-    answers = [""] * len(rows)
+def evaluate(engine: AnyEngine, items: Items, truth: Sequence[str], *, metrics: Sequence[str]) -> list[MetricValue]:
+    """Items of like length together: with the packed encoder that only bounds a batch's memory."""
+    order = sorted(range(len(items)), key=lambda i: len(items[i]))
+    answers = [""] * len(items)
     batch: list[int] = []
     filled = 0
     for position, index in enumerate(order):
         batch.append(index)
-        filled += len(tokens[index])
-        if filled >= BATCH_TOKENS or position == len(order) - 1:
-            labels = engine.post(engine.compute([tokens[i] for i in batch])).labels
+        filled += len(items[index])
+        if filled >= BATCH_TOKENS or len(batch) == BATCH_ITEMS or position == len(order) - 1:
+            labels = engine.post(engine.compute([items[i] for i in batch])).labels
             for i, label in zip(batch, labels, strict=True):
                 answers[i] = label
             batch, filled = [], 0
-    truth = [row.label for row in rows]
-    return [MetricValue(name=name, value=METRICS[name](truth, answers), rows=len(rows)) for name in metrics]
+    return [MetricValue(name=name, value=METRICS[name](truth, answers), rows=len(truth)) for name in metrics]
 
 
-def neighbour_difference(engine: Engine, texts: Sequence[str], *, seed: int = 0) -> float:
-    """Largest change of a probability between a text alone and the text in batches with random others."""
-    tokens = engine.pre(texts[:NEIGHBOUR_TEXTS])
-    alone = np.concatenate([engine.post(engine.compute([text])).probabilities for text in tokens])
+def neighbour_difference(engine: AnyEngine, items: Items, *, seed: int = 0) -> float:
+    """Largest change of a probability between an item alone and the item in batches with random others."""
+    items = items[:NEIGHBOUR_ITEMS]
+    alone = np.concatenate([engine.post(engine.compute([item])).probabilities for item in items])
     source, largest = random.Random(seed), 0.0
     for size in NEIGHBOUR_BATCHES:
-        order = list(range(len(tokens)))
+        order = list(range(len(items)))
         source.shuffle(order)
         for first in range(0, len(order), size):
             batch = order[first : first + size]
-            together = engine.post(engine.compute([tokens[i] for i in batch])).probabilities
+            together = engine.post(engine.compute([items[i] for i in batch])).probabilities
             largest = max(largest, float(np.abs(together - alone[batch]).max()))
     return largest
 

@@ -8,19 +8,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from cycle_server.engine.pipeline import Engine
 from cycle_server.engine.stages import read_manifest
 from cycle_server.errors import BadInputError, BadVariantError
 from cycle_server.process import processor_name
-from cycle_server.profiler.evaluate import METRICS, check_metrics, evaluate, neighbour_difference, tolerance
+from cycle_server.profiler.classifier import measure_images, measure_texts
 from cycle_server.profiler.http import measure_http
 from cycle_server.profiler.language import measure_language_model
-from cycle_server.profiler.measure import measure
-from cycle_server.profiler.measured import HTTP_REQUESTS, Measured, different
-from cycle_server.profiler.neighbours import busy_neighbours
-from cycle_server.profiler.rows import read_rows
-from cycle_server.protocol import v2
-from cycle_server.texts import TextSource
 from cycle_wire.parts import Task
 from cycle_wire.profile import Histogram, Profile
 from cycle_wire.reports import FailureReport, ProfileReport
@@ -97,32 +90,11 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant) -> Profile
     )
 
 
-def measure_classifier(config: ProfilingConfig, server: ServerConfig) -> Measured:
-    """Raises BadInputError."""
-    check_metrics(config.evaluation.metrics, known=METRICS)
-    rows = read_rows(Path(config.evaluation_path), fields=config.fields, maximum_rows=config.evaluation.maximum_rows)
-    engine = Engine(Path(server.variant_path), threads=config.threads)
-    texts = [row.text for row in rows]
-    difference = neighbour_difference(engine, texts)
-    with busy_neighbours(server):
-        measured = measure(
-            engine,
-            TextSource(texts, tokenizer=engine.tokenizer, seed=0),
-            batch_sizes=sorted(set(config.batch_sizes)),
-            sequence_lengths=sorted(set(config.sequence_lengths)),
-        )
-    return Measured(
-        metrics=evaluate(engine, rows, metrics=config.evaluation.metrics),
-        rows=measured,
-        batch_invariant=difference <= tolerance(engine.manifest.variant.precision),
-        neighbour_difference=difference,
-        bodies=[v2.infer_request(text) for text in different(texts, HTTP_REQUESTS)],
-        workers=server.workers,
-        threads=server.threads,
-    )
-
-
-MEASURES = {Task.TEXT_CLASSIFICATION: measure_classifier, Task.LANGUAGE_MODELING: measure_language_model}
+MEASURES = {
+    Task.TEXT_CLASSIFICATION: measure_texts,
+    Task.IMAGE_CLASSIFICATION: measure_images,
+    Task.LANGUAGE_MODELING: measure_language_model,
+}
 
 
 def settings_hash(*, workers: int, threads: int) -> str:

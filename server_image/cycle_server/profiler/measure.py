@@ -3,14 +3,19 @@
 Cells are visited in turns, not one after the other, so that a disturbance of the machine falls on all of them alike.
 """
 
+from __future__ import annotations  # the engines' type is there for type checkers only
+
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from cycle_server.engine.pipeline import Engine
+from cycle_server.profiler.asking import Asking
 from cycle_server.protocol import v2
-from cycle_server.texts import TextSource
 from cycle_wire.profile import Histogram, Pace, ProfileRow
+
+if TYPE_CHECKING:
+    from cycle_server.engine.choose import AnyEngine
 
 MINIMUM_SAMPLES = 20
 MAXIMUM_SAMPLES = {Pace.SATURATED: 150, Pace.PACED: 60}
@@ -18,14 +23,14 @@ CELL_SECONDS = {Pace.SATURATED: 0.4, Pace.PACED: 0.9}  # more when MINIMUM_SAMPL
 PACE_SECONDS = 40.0  # of all cells together; a slower machine gets fewer samples, but FEWEST_SAMPLES
 FEWEST_SAMPLES = 8
 PAUSE_SECONDS = {Pace.SATURATED: 0.0, Pace.PACED: 0.012}
-TEXTS_PER_CELL = 64
+THINGS_PER_CELL = 64
 
 
 @dataclass
 class _Cell:
     batch_size: int
     sequence_length: int
-    texts: list[str]
+    things: Sequence[Any]
     target: int = MINIMUM_SAMPLES
     pre: list[float] = field(default_factory=list)
     compute: list[float] = field(default_factory=list)
@@ -43,21 +48,21 @@ class _Cell:
 
 
 def measure(
-    engine: Engine, source: TextSource, *, batch_sizes: Sequence[int], sequence_lengths: Sequence[int]
+    engine: AnyEngine, asking: Asking, *, batch_sizes: Sequence[int], lengths: Sequence[int]
 ) -> list[ProfileRow]:
-    """Rows for each pace, batch size and length; lengths beyond the model's are measured at its longest."""
-    texts = {length: [source.take(length) for _ in range(TEXTS_PER_CELL)] for length in set(sequence_lengths)}
+    """Rows for each pace, batch size and length."""
+    things = {length: asking.take(length, THINGS_PER_CELL) for length in set(lengths)}
     return [
         row
         for pace in (Pace.SATURATED, Pace.PACED)
-        for row in _measure_pace(engine, pace, [_Cell(b, n, texts[n]) for n in sequence_lengths for b in batch_sizes])
+        for row in _measure_pace(engine, asking, pace, [_Cell(b, n, things[n]) for n in lengths for b in batch_sizes])
     ]
 
 
-def _measure_pace(engine: Engine, pace: Pace, cells: list[_Cell]) -> list[ProfileRow]:
+def _measure_pace(engine: AnyEngine, asking: Asking, pace: Pace, cells: list[_Cell]) -> list[ProfileRow]:
     for cell in cells:  # warm-up, and how many samples there is time for
         started = time.perf_counter()
-        _sample(engine, cell, 0)
+        _sample(engine, asking, cell, 0)
         seconds = time.perf_counter() - started + PAUSE_SECONDS[pace]
         cell.target = min(max(int(CELL_SECONDS[pace] / seconds), MINIMUM_SAMPLES), MAXIMUM_SAMPLES[pace])
         cell.pre, cell.compute, cell.post = [], [], []
@@ -69,22 +74,21 @@ def _measure_pace(engine: Engine, pace: Pace, cells: list[_Cell]) -> list[Profil
             if len(cell.compute) < cell.target:
                 if PAUSE_SECONDS[pace]:
                     time.sleep(PAUSE_SECONDS[pace])
-                _sample(engine, cell, turn)
+                _sample(engine, asking, cell, turn)
     return [cell.row(pace) for cell in cells]
 
 
-def _sample(engine: Engine, cell: _Cell, turn: int) -> None:
+def _sample(engine: AnyEngine, asking: Asking, cell: _Cell, turn: int) -> None:
     """One batch; pre and post of one request of it, as the server does them."""
-    chosen = [cell.texts[(turn + i) % len(cell.texts)] for i in range(cell.batch_size)]
-    body = v2.infer_request(chosen[0])
+    chosen = [cell.things[(turn + i) % len(cell.things)] for i in range(cell.batch_size)]
+    body = asking.body(chosen[0])
     started = time.perf_counter()
-    request = v2.parse_infer(body)
-    first = engine.pre(request.texts)
+    request, first = asking.read(body)
     cell.pre.append(time.perf_counter() - started)
 
-    tokens = first + (engine.pre(chosen[1:]) if len(chosen) > 1 else [])
+    items = [*first, *asking.items(chosen[1:])]
     started = time.perf_counter()
-    logits = engine.compute(tokens)
+    logits = engine.compute(items)
     cell.compute.append(time.perf_counter() - started)
 
     started = time.perf_counter()

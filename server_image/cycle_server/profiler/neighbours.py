@@ -2,9 +2,10 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cycle_server.items import Item
 from cycle_server.workers.pool import Pool, Worker
 from cycle_wire.serving import ServerConfig
 
@@ -12,8 +13,8 @@ LIMIT_SECONDS = 120.0  # of a batch
 
 
 @contextmanager
-def busy_neighbours(server: ServerConfig) -> Iterator[None]:
-    """All workers but one of such a server compute all the time. With one worker: nothing.
+def busy_neighbours(server: ServerConfig, sample: Callable[[int], Item]) -> Iterator[None]:
+    """All workers but one of such a server compute all the time. With one worker: nothing. ``sample`` has a length.
 
     Raises RuntimeError at the end when one of them failed meanwhile: the measurement would not hold.
     """
@@ -22,7 +23,7 @@ def busy_neighbours(server: ServerConfig) -> Iterator[None]:
         return
     pool = Pool(server.model_copy(update={"workers": server.workers - 1}))
     batches = [
-        [[0] * length] * size
+        [sample(length)] * size
         for length in server.warmup_sequence_lengths
         for size in sorted({1, server.maximum_batch_size})
     ]

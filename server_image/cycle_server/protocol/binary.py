@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 
 from cycle_server.protocol import v2
 from cycle_server.protocol.errors import ProtocolError
-from cycle_server.protocol.tensors import Tensor, read_texts
+from cycle_server.protocol.tensors import Tensor
 
 SIZE = "binary_data_size"
 
@@ -29,13 +29,13 @@ def read(body: bytes, *, header_length: str | None, kind: type[v2.InferRequest] 
     rest = memoryview(body)[length:]
     inputs = content.get("inputs") if isinstance(content, dict) else None
     for index, tensor in enumerate(inputs if isinstance(inputs, list) else []):
-        rest = rest[_fill(tensor, rest, field=f"inputs[{index}]") :]
+        rest = rest[_fill(tensor, rest, field=f"inputs[{index}]", kind=kind) :]
     if rest:
         raise ProtocolError(f"{len(rest)} bytes are left behind the last tensor", field="body")
     return v2.request_of(content, kind)
 
 
-def _fill(tensor: Any, rest: memoryview, *, field: str) -> int:
+def _fill(tensor: Any, rest: memoryview, *, field: str, kind: type[v2.InferRequest]) -> int:
     """Puts the data of one input into it; the number of bytes that were its own."""
     parameters = tensor.get("parameters") if isinstance(tensor, dict) else None
     if not isinstance(parameters, dict) or SIZE not in parameters:
@@ -45,9 +45,9 @@ def _fill(tensor: Any, rest: memoryview, *, field: str) -> int:
         raise ProtocolError(f"must be 0 to the {len(rest)} bytes that are left", field=f"{field}.parameters.{SIZE}")
     if "data" in tensor:
         raise ProtocolError("is given twice: in the JSON and behind it", field=f"{field}.data")
-    is_bytes = tensor.get("datatype") == "BYTES"  # if not, that is what will be said to be wrong
-    texts = read_texts(bytes(rest[:size]), field=f"{field}.data", limit=v2.MAXIMUM_TEXTS) if is_bytes else []
-    tensor["data"] = texts
+    datatype = tensor.get("datatype")
+    known = datatype in kind.DATATYPES  # if not, that is what will be said to be wrong
+    tensor["data"] = kind.data_of(bytes(rest[:size]), datatype=datatype, field=f"{field}.data") if known else []
     return size
 
 

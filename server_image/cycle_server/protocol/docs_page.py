@@ -53,8 +53,9 @@ def _curl(method: str, path: str, operation: JsonObject, parameters: list[JsonOb
         path = path.replace(f"{{{parameter['name']}}}", parameter["schema"]["enum"][0])
     if method == "get":
         return f"curl $URL{path}"
-    example = json.dumps(operation["requestBody"]["content"]["application/json"]["example"])
-    return f"curl $URL{path} -H 'Content-Type: application/json' -d '{example}'"
+    content = operation["requestBody"]["content"]["application/json"]
+    body = f"'{json.dumps(content['example'])}'" if "example" in content else "@request.json"
+    return f"curl $URL{path} -H 'Content-Type: application/json' -d {body}"
 
 
 def _schema(name: str, schema: JsonObject) -> Iterator[str]:

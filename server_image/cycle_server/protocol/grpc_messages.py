@@ -14,10 +14,10 @@ from cycle_server.protocol.open_inference_pb2 import (
     ModelInferResponse,
     ModelMetadataResponse,
 )
-from cycle_server.protocol.tensors import Tensor, decoded, read_texts
+from cycle_server.protocol.tensors import Tensor, decoded
 
 
-def read(message: ModelInferRequest) -> v2.InferRequest:
+def read(message: ModelInferRequest, kind: type[v2.InferRequest] = v2.InferRequest) -> v2.InferRequest:
     """Raises ProtocolError with the field's name."""
     given, expected = len(message.raw_input_contents), len(message.inputs)
     if given not in (0, expected):
@@ -25,13 +25,13 @@ def read(message: ModelInferRequest) -> v2.InferRequest:
     content: dict[str, Any] = {
         "id": message.id or None,
         "parameters": _parameters(message.parameters),
-        "inputs": [_input(message, index) for index in range(expected)],
+        "inputs": [_input(message, index, kind) for index in range(expected)],
     }
     if message.outputs:
         content["outputs"] = [
             {"name": output.name, "parameters": _parameters(output.parameters)} for output in message.outputs
         ]
-    return v2.request_of(content)
+    return v2.request_of(content, kind)
 
 
 def as_json(request: v2.InferRequest) -> bytes:
@@ -43,25 +43,29 @@ def as_json(request: v2.InferRequest) -> bytes:
     return to_json(content, inf_nan_mode="constants")
 
 
-def _input(message: ModelInferRequest, index: int) -> dict[str, Any]:
+def _input(message: ModelInferRequest, index: int, kind: type[v2.InferRequest]) -> dict[str, Any]:
     tensor = message.inputs[index]
     return {
         "name": tensor.name,
         "shape": list(tensor.shape),
         "datatype": tensor.datatype,
         "parameters": _parameters(tensor.parameters),
-        "data": _texts(message, index) if tensor.datatype == "BYTES" else [],
+        "data": _data(message, index, kind) if tensor.datatype in kind.DATATYPES else [],
     }
 
 
-def _texts(message: ModelInferRequest, index: int) -> list[str]:
+def _data(message: ModelInferRequest, index: int, kind: type[v2.InferRequest]) -> list[Any]:
     contents = f"inputs[{index}].contents"
     tensor = message.inputs[index]
     if message.raw_input_contents:
         if tensor.HasField("contents"):
             raise ProtocolError("must be left out with raw_input_contents", field=contents)
         raw = message.raw_input_contents[index]
-        return read_texts(raw, field=f"raw_input_contents[{index}]", limit=v2.MAXIMUM_TEXTS)
+        return kind.data_of(raw, datatype=tensor.datatype, field=f"raw_input_contents[{index}]")
+    if tensor.datatype == "UINT8":
+        return list(tensor.contents.uint_contents)
+    if tensor.datatype == "FP32":
+        return list(tensor.contents.fp32_contents)
     elements = tensor.contents.bytes_contents
     if not 0 < len(elements) <= v2.MAXIMUM_TEXTS:
         message_text = f"has {len(elements)} elements, must have 1 to {v2.MAXIMUM_TEXTS}"

@@ -1,11 +1,12 @@
 """The OpenAPI document of the server's HTTP endpoints, from the models that read the requests."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from cycle_server.protocol import generation, openai, openai_text, tasks, v2, v2_text
+from cycle_server.protocol import generation, openai, openai_text, tasks, v2, v2_image, v2_text
 from cycle_wire.headers import DEADLINE_HEADER
 from cycle_wire.parts import Task
 
@@ -13,6 +14,7 @@ JsonObject = dict[str, Any]
 JSON = "application/json"
 BYTES = "application/octet-stream"
 EVENTS = "text/event-stream"
+LARGEST_EXAMPLE = 1024  # numbers of an image
 CHAT_PATH = "/v1/chat/completions"
 DEADLINE = {
     "name": DEADLINE_HEADER,
@@ -102,6 +104,9 @@ MODELS: dict[Task, tuple[type[BaseModel], ...]] = {
         *(v2.InferRequest, InferResponseBody, tasks.ClassifyRequest, tasks.ClassifyResponse),
         *(openai.EmbeddingsRequest, openai.EmbeddingsResponse),
     ),
+    Task.IMAGE_CLASSIFICATION: (
+        *(v2_image.ImageInferRequest, InferResponseBody, tasks.ClassifyImagesRequest, tasks.ClassifyResponse),
+    ),
     Task.LANGUAGE_MODELING: (
         *(v2_text.TextInferRequest, TextInferResponseBody, generation.GenerateRequest, generation.GenerateResponse),
         *(openai_text.ChatRequest, openai_text.ChatResponse),
@@ -110,8 +115,16 @@ MODELS: dict[Task, tuple[type[BaseModel], ...]] = {
 }
 
 
-def document(*, task: Task, model_name: str, model_version: str, server_version: str, grpc_port: int) -> JsonObject:
-    """``grpc_port`` 0: none."""
+def document(
+    *,
+    task: Task,
+    model_name: str,
+    model_version: str,
+    server_version: str,
+    grpc_port: int,
+    image_shape: Sequence[int] = (),
+) -> JsonObject:
+    """``grpc_port`` 0: none. ``image_shape``: (channels, height, width), of a model of images."""
     over_grpc = f" Open Inference Protocol over gRPC is on port {grpc_port}." if grpc_port else ""
     return {
         "openapi": "3.1.0",
@@ -121,12 +134,32 @@ def document(*, task: Task, model_name: str, model_version: str, server_version:
             "description": f"Version {model_version} of the model {model_name}.{over_grpc}",
         },
         "paths": {
-            **(_generate_paths(model_name) if task is Task.LANGUAGE_MODELING else _classify_paths(model_name)),
+            **_task_paths(task, model_name, image_shape),
             **_openai_paths(model_name),
-            **_v2_paths(model_name, model_version, _infer(task)),
+            **_v2_paths(model_name, model_version, _infer(task, image_shape)),
         },
         "components": {"schemas": _schemas(task, model_name)},
     }
+
+
+def _task_paths(task: Task, model_name: str, image_shape: Sequence[int]) -> JsonObject:
+    if task is Task.LANGUAGE_MODELING:
+        return _generate_paths(model_name)
+    if task is Task.TEXT_CLASSIFICATION:
+        return _classify_paths(model_name)
+    answers = _answers(tasks.ClassifyResponse, errors=(400, 413, 429, 503))
+    black = _black(image_shape)
+    example = {"images": [black]} if black else None
+    classify = _operation("Classify images", answers, body=tasks.ClassifyImagesRequest, example=example)
+    return {"/classify": {"post": classify}}
+
+
+def _black(shape: Sequence[int]) -> list[Any]:
+    """An image; none when it is too large to be looked at, or not known yet."""
+    channels, height, width = shape
+    if channels < 0 or channels * height * width > LARGEST_EXAMPLE:
+        return []
+    return [[[0] * width for _ in range(height)] for _ in range(channels)]
 
 
 def _classify_paths(model_name: str) -> JsonObject:
@@ -199,8 +232,15 @@ def _v2_paths(model_name: str, model_version: str, infer: JsonObject) -> JsonObj
     return paths
 
 
-def _infer(task: Task) -> JsonObject:
+def _infer(task: Task, image_shape: Sequence[int]) -> JsonObject:
     errors = (400, 404, 413, 429, 503)
+    if task is Task.IMAGE_CLASSIFICATION:
+        black = _black(image_shape)
+        tensor = {"name": "image", "shape": [1, *image_shape], "datatype": "UINT8", "data": [black]}
+        asked = {"inputs": [tensor]} if black else None
+        summary = "Classify images (Open Inference Protocol)"
+        answers = _answers(InferResponseBody, errors=errors)
+        return _operation(summary, answers, body=v2_image.ImageInferRequest, example=asked)
     example: JsonObject = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a small dog"]}]}
     if task is Task.LANGUAGE_MODELING:
         example["parameters"] = {"max_tokens": 32}
@@ -226,7 +266,7 @@ def _operation(
 ) -> JsonObject:
     if body is None:
         return {"summary": summary, "responses": answers}
-    content = {JSON: {"schema": _reference(body), "example": example}}
+    content = {JSON: {"schema": _reference(body), **({"example": example} if example else {})}}
     return {
         "summary": summary,
         "parameters": [DEADLINE],

@@ -1,6 +1,7 @@
 """`POST /classify`: the model's task in plain JSON, for people with curl."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -30,6 +31,25 @@ class ClassifyRequest(Part):
     def source(self) -> str:
         """The field that the texts came from."""
         return "text" if "text" in self.model_fields_set else "texts"
+
+
+class ClassifyImagesRequest(Part):
+    """Exactly one of ``image`` and ``images``. An image is [height][width] of whole numbers from 0 to 255, or
+    [channels][height][width].
+    """
+
+    model_config = {"json_schema_extra": {"oneOf": [{"required": ["image"]}, {"required": ["images"]}]}}
+
+    image: list[list[Any]] = Field(default_factory=list)
+    images: list[list[list[Any]]] = Field(default_factory=list, min_length=1, max_length=MAXIMUM_TEXTS)
+    top: Integer = Field(3, ge=1, le=MAXIMUM_TOP, description="How many labels to give, best first.")
+
+    @property
+    def named(self) -> list[tuple[str, Any]]:
+        """Each image, with the name of its field."""
+        if "image" in self.model_fields_set:
+            return [("image", self.image)]
+        return [(f"images[{place}]", image) for place, image in enumerate(self.images)]
 
 
 class Score(Part):
@@ -62,6 +82,18 @@ def parse_classify(body: bytes) -> ClassifyRequest:
     given = request.model_fields_set & {"text", "texts"}
     if len(given) != 1:
         raise ProtocolError(f"exactly one of text and texts must be given, there are {len(given)}", field="text")
+    return request
+
+
+def parse_classify_images(body: bytes) -> ClassifyImagesRequest:
+    """Raises ProtocolError with the field's name."""
+    try:
+        request = ClassifyImagesRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from error
+    given = request.model_fields_set & {"image", "images"}
+    if len(given) != 1:
+        raise ProtocolError(f"exactly one of image and images must be given, there are {len(given)}", field="image")
     return request
 
 

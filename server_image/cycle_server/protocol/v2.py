@@ -1,18 +1,20 @@
 """Open Inference Protocol v2 for text classification (github.com/kserve/open-inference-protocol, REST).
 
+What other tasks take extends it.
+
 One input, ``text`` BYTES [n]. Outputs ``label`` BYTES [n] and ``probability`` FP32 [n]; ``probabilities`` FP32
 [n, classes] when the request's ``outputs`` ask for it. Server and sidecar share this file: no torch here.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from cycle_server.protocol.errors import ProtocolError as ProtocolError
 from cycle_server.protocol.errors import invalid
-from cycle_server.protocol.tensors import Tensor
+from cycle_server.protocol.tensors import Tensor, read_texts
 
 MAXIMUM_BODY_BYTES = 1024 * 1024
 MAXIMUM_TEXTS = 256
@@ -60,7 +62,7 @@ class Input(Part):
     name: Literal["text"]
     shape: list[Integer] = Field(min_length=1, max_length=1, description="[n], the number of texts.")
     datatype: Literal["BYTES"]
-    data: list[str] = Field(min_length=1, max_length=MAXIMUM_TEXTS)
+    data: list[str] = Field(min_length=1, max_length=MAXIMUM_TEXTS, fail_fast=True)
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -79,6 +81,18 @@ class InferRequest(Part):
         max_length=3,
         description="Each at most once; left out: label and probability.",
     )
+
+    DATATYPES: ClassVar[tuple[str, ...]] = ("BYTES",)
+
+    @classmethod
+    def data_of(cls, raw: bytes, *, datatype: str, field: str) -> list[Any]:  # noqa: ARG003  there is one
+        """The elements of a tensor's bytes; ``datatype`` is one of DATATYPES. Raises ProtocolError."""
+        return read_texts(raw, field=field, limit=MAXIMUM_TEXTS)
+
+    def check_shape(self) -> None:
+        """Raises ProtocolError unless it is the data's."""
+        if self.inputs[0].shape != [len(self.texts)]:
+            raise ProtocolError(f"is {self.inputs[0].shape}, data has {len(self.texts)}", field="inputs[0].shape")
 
     @property
     def texts(self) -> list[str]:
@@ -107,9 +121,9 @@ class InferRequest(Part):
         return content
 
 
-def parse_infer(body: bytes) -> InferRequest:
+def parse_infer(body: bytes, kind: type[InferRequest] = InferRequest) -> InferRequest:
     """A request that is JSON and is answered in JSON. Raises ProtocolError with the field's name."""
-    request = parse_json(body)
+    request = parse_json(body, kind)
     if request.binary_outputs:
         raise ProtocolError("binary data don't fit into an answer in JSON", field="outputs")
     return request
@@ -132,8 +146,7 @@ def request_of(content: object, kind: type[InferRequest] = InferRequest) -> Infe
 
 
 def _consistent(request: InferRequest) -> InferRequest:
-    if request.inputs[0].shape != [len(request.texts)]:
-        raise ProtocolError(f"is {request.inputs[0].shape}, data has {len(request.texts)}", field="inputs[0].shape")
+    request.check_shape()
     names = request.output_names
     if len(set(names)) != len(names):
         raise ProtocolError("must name each output once, or be left out", field="outputs")
@@ -194,12 +207,17 @@ def server_metadata(*, version: str) -> dict[str, Any]:
     return {"name": "cycle-server", "version": version, "extensions": ["binary_tensor_data"]}
 
 
-def model_metadata(*, model_name: str, model_version: str, classes: int) -> Mapping[str, Any]:
+TEXT_INPUT: Mapping[str, Any] = {"name": INPUT_NAME, "datatype": "BYTES", "shape": [-1]}
+
+
+def model_metadata(
+    *, model_name: str, model_version: str, classes: int, input_tensor: Mapping[str, Any] = TEXT_INPUT
+) -> Mapping[str, Any]:
     return {
         "name": model_name,
         "versions": [model_version],
         "platform": "cycleops_torch",
-        "inputs": [{"name": INPUT_NAME, "datatype": "BYTES", "shape": [-1]}],
+        "inputs": [input_tensor],
         "outputs": [
             {"name": "label", "datatype": "BYTES", "shape": [-1]},
             {"name": "probability", "datatype": "FP32", "shape": [-1]},

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -11,8 +11,9 @@ from multidict import CIMultiDictProxy
 from cycle_server.batching.batcher import Computed, ShedError
 from cycle_server.batching.policy import Flow
 from cycle_server.drain import Drain
-from cycle_server.engine.stages import Tokens
-from cycle_server.protocol import v2, v2_text
+from cycle_server.engine.stages import ImageStages
+from cycle_server.items import Items
+from cycle_server.protocol import v2, v2_image, v2_text
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.timing import Stopwatch
 from cycle_server.server.caller import budget_seconds, flow_of
@@ -29,8 +30,11 @@ INLINE_BYTES = 8192  # longer bodies are tokenized on another thread, so that th
 Served = Model | Generator
 DOES = {
     Task.TEXT_CLASSIFICATION: "classifies texts; ask /classify or /v1/embeddings",
+    Task.IMAGE_CLASSIFICATION: "classifies images; ask /classify",
     Task.LANGUAGE_MODELING: "generates text; ask /v1/chat/completions, /v1/completions or /generate",
 }
+
+CLASSIFYING = (Task.TEXT_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
 
 Kind = TypeVar("Kind", Model, Generator)
 Request = TypeVar("Request")
@@ -84,18 +88,26 @@ class Answerer:
         if self.task is Task.LANGUAGE_MODELING:
             return v2_text.model_metadata(**names)
         classes = len(self.model.engine.manifest.labels) if isinstance(self.model, Model) else -1
-        return v2.model_metadata(**names, classes=classes)
+        images = self.task is Task.IMAGE_CLASSIFICATION
+        tensor = v2_image.input_tensor(self.image_shape) if images else v2.TEXT_INPUT
+        return v2.model_metadata(**names, classes=classes, input_tensor=tensor)
 
-    def classifier(self) -> Model:
-        """Raises ProtocolError when something else is served, and ShedError before it is loaded."""
-        return self._served(Model, Task.TEXT_CLASSIFICATION)
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width), of a model of images; -1 each until it is loaded."""
+        stages = self.model.engine if isinstance(self.model, Model) else None
+        return stages.image_format.shape if isinstance(stages, ImageStages) else (-1, -1, -1)
+
+    def classifier(self, *tasks: Task) -> Model:
+        """Raises ProtocolError when it does none of ``tasks``, and ShedError before it is loaded."""
+        return self._served(Model, tasks)
 
     def generator(self) -> Generator:
         """Raises like ``classifier``."""
-        return self._served(Generator, Task.LANGUAGE_MODELING)
+        return self._served(Generator, (Task.LANGUAGE_MODELING,))
 
-    def _served(self, kind: type[Kind], task: Task) -> Kind:
-        if self.task is not task:
+    def _served(self, kind: type[Kind], tasks: Collection[Task]) -> Kind:
+        if self.task not in tasks:
             raise ProtocolError(f"the model {self.config.model_name!r} {DOES[self.task]}", status=404)
         if not isinstance(self.model, kind):
             raise ShedError("the model isn't loaded yet", retry_after_seconds=1.0)
@@ -112,7 +124,7 @@ class Answerer:
         self,
         call: Call,
         *,
-        read: Callable[[Model], tuple[Request, Tokens]],
+        read: Callable[[Model], tuple[Request, Items]],
         write: Callable[[Model, Request, Computed], Content],
     ) -> Answered[Content]:
         """``read`` may run on another thread. Raises ProtocolError, or ShedError when it can't be in time."""
@@ -125,10 +137,10 @@ class Answerer:
     async def _answer(
         self,
         call: Call,
-        read: Callable[[Model], tuple[Request, Tokens]],
+        read: Callable[[Model], tuple[Request, Items]],
         write: Callable[[Model, Request, Computed], Content],
     ) -> tuple[Answered[Content], int]:
-        model, watch = self.classifier(), call.watch
+        model, watch = self.classifier(*CLASSIFYING), call.watch
         flow, deadline = self.terms_of(call)
         request, tokens = read(model) if call.size_bytes <= INLINE_BYTES else await asyncio.to_thread(read, model)
         watch.lap("pre")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from cycle_server.batching.batcher import Computed, ShedError
-from cycle_server.engine.stages import Tokens
+from cycle_server.items import Items
 from cycle_server.protocol import grpc_messages, v2
 from cycle_server.protocol import open_inference_pb2 as messages
 from cycle_server.protocol.errors import ProtocolError
@@ -22,6 +22,7 @@ from cycle_server.protocol.timing import HEADER as TIMING_HEADER
 from cycle_server.protocol.timing import format_timing
 from cycle_server.server.answering import Answerer, Call
 from cycle_server.server.lifecycle import Model
+from cycle_server.server.reading import items_of, kind_read_by
 from cycle_server.server.v2_routes import answer_tensors
 
 if TYPE_CHECKING:
@@ -101,9 +102,9 @@ class GrpcService:
         answerer = self._answerer
         answerer.check_model(message.model_name, message.model_version or None)
 
-        def read(model: Model) -> tuple[v2.InferRequest, Tokens]:
-            request = grpc_messages.read(message)
-            return request, model.engine.pre(request.texts)
+        def read(model: Model) -> tuple[v2.InferRequest, Items]:
+            request = grpc_messages.read(message, kind_read_by(model.engine))
+            return request, items_of(model.engine, request)
 
         def write(model: Model, request: v2.InferRequest, computed: Computed) -> messages.ModelInferResponse:
             return grpc_messages.write(

@@ -10,7 +10,7 @@ from cycle_server.batching.execution import Compute
 from cycle_server.batching.lane import Process
 from cycle_server.batching.policy import Limits
 from cycle_server.batching.rate import RateLimits
-from cycle_server.engine.stages import Stages, read_manifest, read_tokenizer
+from cycle_server.engine.stages import ImageStages, TextStages, read_stages
 from cycle_server.server.batch_metrics import BatchMetrics
 from cycle_server.server.metrics import ServerMetrics
 from cycle_server.workers.pool import Pool
@@ -21,14 +21,14 @@ from cycle_wire.serving import ServerConfig
 class Model:
     """``stop`` blocks until what is queued has been computed, and ends what computes."""
 
-    engine: Stages
+    engine: TextStages | ImageStages
     batcher: Batcher
     stop: Callable[[], None]
 
 
 @dataclass(frozen=True)
 class _Computing:
-    stages: Stages
+    stages: TextStages | ImageStages
     compute: Compute | Sequence[Process]
     samples: Sequence[tuple[int, float]]
     close: Callable[[], None] = lambda: None
@@ -58,20 +58,17 @@ def start_model(config: ServerConfig, metrics: ServerMetrics) -> Model:
 
 
 def _own_thread(config: ServerConfig) -> _Computing:
-    from cycle_server.engine.pipeline import Engine  # torch is only for a process that computes
+    from cycle_server.engine.choose import load_engine  # torch is only for a process that computes
     from cycle_server.engine.warm_up import warm_up
 
-    engine = Engine(Path(config.variant_path), threads=config.threads)
+    engine = load_engine(Path(config.variant_path), threads=config.threads)
     samples = warm_up(engine, lengths=config.warmup_sequence_lengths, batch_sizes={1, config.maximum_batch_size})
     return _Computing(stages=engine, compute=engine.compute, samples=samples)
 
 
 def _processes(config: ServerConfig) -> _Computing:
-    folder = Path(config.variant_path)
-    manifest = read_manifest(folder)
     pool = Pool(config)
-    tokenizer = read_tokenizer(folder, maximum_tokens=pool.maximum_tokens)
-    stages = Stages(tokenizer, manifest=manifest, maximum_tokens=pool.maximum_tokens)
+    stages = read_stages(Path(config.variant_path), maximum_tokens=pool.maximum_tokens)
     return _Computing(stages=stages, compute=pool.workers, samples=pool.samples, close=pool.close)
 
 

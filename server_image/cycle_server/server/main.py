@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 # Which engine does what.
 STARTS: dict[Task, Callable[[ServerConfig, ServerMetrics], Served]] = {
     Task.TEXT_CLASSIFICATION: start_model,
+    Task.IMAGE_CLASSIFICATION: start_model,
     Task.LANGUAGE_MODELING: start_generator,
 }
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
-from cycle_server.engine.stages import Tokens
+from cycle_server.items import Items
 from cycle_server.protocol import openai, openai_text
 from cycle_server.protocol.timing import server_headers
 from cycle_server.server.answering import Answerer, Call
@@ -16,6 +16,8 @@ from cycle_server.server.generator import Generator
 from cycle_server.server.http import json_body, json_response, read_call
 from cycle_server.server.lengths import refuse_cut
 from cycle_server.server.lifecycle import Model
+from cycle_server.server.reading import texts_of
+from cycle_wire.parts import Task
 
 
 class OpenAIRoutes:
@@ -90,15 +92,18 @@ class OpenAIRoutes:
         call, body = await read_call(http_request)
         model_name = self._answerer.config.model_name
 
-        def read(model: Model) -> tuple[tuple[openai.EmbeddingsRequest, int], Tokens]:
+        self._answerer.classifier(Task.TEXT_CLASSIFICATION)
+
+        def read(model: Model) -> tuple[tuple[openai.EmbeddingsRequest, int], Items]:
             request = openai.parse_embeddings(body, model_name=model_name)
-            tokens = model.engine.pre(request.input)
-            refuse_cut(model, request.input, tokens, field="input")
+            stages = texts_of(model.engine)
+            tokens = stages.pre(request.input)
+            refuse_cut(stages, request.input, tokens, field="input")
             return (request, sum(len(ids) for ids in tokens)), tokens
 
         def write(model: Model, request: tuple[openai.EmbeddingsRequest, int], computed: Computed) -> bytes:
             return openai.embeddings_response(
-                model.engine.embeddings(computed.logits).tolist(),
+                texts_of(model.engine).embeddings(computed.logits).tolist(),
                 model_name=model_name,
                 tokens=request[1],
                 encoding_format=request[0].encoding_format,

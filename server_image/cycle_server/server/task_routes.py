@@ -6,7 +6,8 @@ from importlib.metadata import version
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
-from cycle_server.engine.stages import Tokens
+from cycle_server.engine.stages import ImageStages
+from cycle_server.items import Items
 from cycle_server.protocol import docs_page, generation, openapi, tasks
 from cycle_server.protocol.timing import server_headers
 from cycle_server.server.answering import Answerer
@@ -15,6 +16,7 @@ from cycle_server.server.generator import Generator
 from cycle_server.server.http import json_body, json_response, read_call
 from cycle_server.server.lengths import refuse_cut
 from cycle_server.server.lifecycle import Model
+from cycle_server.server.reading import classified_images
 
 # The page needs nothing but itself.
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -24,13 +26,6 @@ class TaskRoutes:
     def __init__(self, answerer: Answerer) -> None:
         self._answerer = answerer
         self._generating = Generating(answerer)
-        self._document = openapi.document(
-            task=answerer.task,
-            model_name=answerer.config.model_name,
-            model_version=answerer.version,
-            server_version=version("cycle-server"),
-            grpc_port=answerer.config.grpc_port,
-        )
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -41,20 +36,34 @@ class TaskRoutes:
         ]
 
     async def _openapi(self, _request: web.Request) -> web.Response:
-        return json_response(self._document)
+        return json_response(self._document())
 
     async def _docs(self, _request: web.Request) -> web.Response:
-        page = docs_page.render(self._document)
+        page = docs_page.render(self._document())
         return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+
+    def _document(self) -> openapi.JsonObject:
+        answerer = self._answerer
+        return openapi.document(
+            task=answerer.task,
+            model_name=answerer.config.model_name,
+            model_version=answerer.version,
+            server_version=version("cycle-server"),
+            grpc_port=answerer.config.grpc_port,
+            image_shape=answerer.image_shape,
+        )
 
     async def _classify(self, http_request: web.Request) -> web.Response:
         call, body = await read_call(http_request)
 
-        def read(model: Model) -> tuple[tasks.ClassifyRequest, Tokens]:
+        def read(model: Model) -> tuple[tasks.ClassifyRequest | tasks.ClassifyImagesRequest, Items]:
+            if isinstance(model.engine, ImageStages):
+                images = tasks.parse_classify_images(body)
+                return images, classified_images(model.engine, images)
             request = tasks.parse_classify(body)
             tokens = model.engine.pre(request.all_texts)
             if not request.truncate:
-                refuse_cut(model, request.all_texts, tokens, field=request.source)
+                refuse_cut(model.engine, request.all_texts, tokens, field=request.source)
             return request, tokens
 
         answered = await self._answerer.answer(call, read=read, write=self._write)
@@ -87,7 +96,9 @@ class TaskRoutes:
         content, headers = await self._generating.whole(call, read=read, write=write)
         return json_body(content, headers=headers)
 
-    def _write(self, model: Model, request: tasks.ClassifyRequest, computed: Computed) -> bytes:
+    def _write(
+        self, model: Model, request: tasks.ClassifyRequest | tasks.ClassifyImagesRequest, computed: Computed
+    ) -> bytes:
         return tasks.classify_response(
             model=self._answerer.config.model_name,
             version=self._answerer.version,

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
-from cycle_server.engine.stages import Tokens
+from cycle_server.items import Items
 from cycle_server.protocol import binary, v2, v2_text
 from cycle_server.protocol.tensors import Tensor
 from cycle_server.protocol.timing import server_headers
@@ -15,6 +15,7 @@ from cycle_server.server.generating import Generating, Reading, Text
 from cycle_server.server.generator import Generator
 from cycle_server.server.http import json_body, json_response, read_call
 from cycle_server.server.lifecycle import Model
+from cycle_server.server.reading import items_of, kind_read_by
 from cycle_wire.parts import Task
 
 BINARY_TYPE = "application/octet-stream"
@@ -85,9 +86,9 @@ class V2Routes:
             (content, json_bytes), headers = await self._generate(call, body, header_length)
             return _tensors(content, json_bytes, headers)
 
-        def read(model: Model) -> tuple[v2.InferRequest, Tokens]:
-            request = binary.read(body, header_length=header_length)
-            return request, model.engine.pre(request.texts)
+        def read(model: Model) -> tuple[v2.InferRequest, Items]:
+            request = binary.read(body, header_length=header_length, kind=kind_read_by(model.engine))
+            return request, items_of(model.engine, request)
 
         answered = await self._answerer.answer(call, read=read, write=self._write)
         content, json_bytes = answered.content

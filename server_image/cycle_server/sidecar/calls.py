@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from pydantic_core import from_json
 
 from cycle_server.drain import Drain
-from cycle_server.protocol import grpc_messages, v2
+from cycle_server.protocol import grpc_messages, v2, v2_image
 from cycle_server.protocol import open_inference_pb2 as messages
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.grpc_status import CODES, INTERNAL, RefusedError, retry
@@ -98,7 +98,7 @@ class Calls:
                 asked, message = _asked(came, headers)
                 reply = self._responder.at_once(asked)
                 if reply is None:
-                    body = grpc_messages.as_json(grpc_messages.read(message))
+                    body = grpc_messages.as_json(grpc_messages.read(message, _kind(message)))
                     reply = await self._responder.reply(replace(asked, body=body))
             except ProtocolError as error:
                 self._metrics.requests.labels("bypass", str(error.status)).inc()
@@ -156,6 +156,10 @@ def _asked(came: bytes, headers: Headers) -> tuple[Asked, messages.ModelInferReq
     path = f"{_path(message.model_name, message.model_version)}/infer"
     digest = raw_digest(path=INFER, tenant=known.get(_TENANT, ""), body=came)
     return Asked(path=path, headers=known, body=b"", digest=digest), message
+
+
+def _kind(message: messages.ModelInferRequest) -> type[v2.InferRequest]:
+    return v2_image.kind_of(tensor.name for tensor in message.inputs)
 
 
 def _shorten(headers: dict[str, str], remaining_seconds: float | None) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Tokens = Sequence[Sequence[int]]
+from cycle_server.items import Items
+
+TOKENS, IMAGES = b"t", b"i"
 RESULT, NO_MEMORY, ERROR = b"r", b"m", b"e"
 _SHAPE = np.dtype("<i4")
 
@@ -13,14 +15,28 @@ class RemoteError(RuntimeError):
     """What a worker's computation raised: its type and message."""
 
 
-def write_tokens(tokens: Tokens) -> bytes:
-    """Number of texts, the length of each, all ids; little-endian int32."""
-    lengths = [len(text) for text in tokens]
-    ids = [token for text in tokens for token in text]
-    return np.array([len(lengths), *lengths, *ids], dtype="<i4").tobytes()
+def write_items(items: Items) -> bytes:
+    """TOKENS, the number of texts, the length of each, all ids; or IMAGES, their shape, and all pixels.
+
+    Numbers are little-endian int32, pixels bytes.
+    """
+    if isinstance(items[0], np.ndarray):
+        images = np.concatenate(items)
+        return IMAGES + np.array(images.shape, dtype=_SHAPE).tobytes() + images.tobytes()
+    lengths = [len(text) for text in items]
+    ids = [token for text in items for token in text]
+    return TOKENS + np.array([len(lengths), *lengths, *ids], dtype="<i4").tobytes()
 
 
-def read_tokens(message: bytes) -> list[list[int]]:
+def read_items(message: bytes) -> Items:
+    if message[:1] == IMAGES:
+        shape = np.frombuffer(message, dtype=_SHAPE, offset=1, count=4).tolist()
+        pixels = np.frombuffer(message, dtype=np.uint8, offset=1 + 4 * _SHAPE.itemsize).reshape(shape)
+        return [pixels[place : place + 1] for place in range(len(pixels))]
+    return _read_tokens(message[1:])
+
+
+def _read_tokens(message: bytes) -> Sequence[Sequence[int]]:
     numbers = np.frombuffer(message, dtype="<i4").tolist()
     count, position = numbers[0], numbers[0] + 1
     texts = []

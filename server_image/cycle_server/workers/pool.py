@@ -15,7 +15,8 @@ import numpy as np
 
 from cycle_server.batching.execution import ComputeLostError
 from cycle_server.errors import BadVariantError
-from cycle_server.workers.messages import Tokens, read_reply, write_tokens
+from cycle_server.items import Items
+from cycle_server.workers.messages import read_reply, write_items
 from cycle_wire.serving import ServerConfig
 
 logger = logging.getLogger(__name__)
@@ -36,12 +37,12 @@ class Worker:
         self.pid = 0
         self.samples: list[tuple[int, float]] = []
 
-    def compute(self, tokens: Tokens, *, limit_seconds: float) -> np.ndarray:
+    def compute(self, tokens: Items, *, limit_seconds: float) -> np.ndarray:
         """Raises ComputeLostError, MemoryError, or RemoteError with what was raised there."""
         if self._channel is None:
             raise ComputeLostError("no process")
         try:
-            self._channel.send_bytes(write_tokens(tokens))
+            self._channel.send_bytes(write_items(tokens))
             if not self._channel.poll(limit_seconds):
                 raise ComputeLostError(f"process {self.pid} gave no result within {limit_seconds:.0f} s")
             reply = self._channel.recv_bytes()
@@ -92,7 +93,7 @@ class Pool:
 
     @property
     def samples(self) -> Sequence[tuple[int, float]]:
-        """Tokens and seconds of each batch of the warm-up, while all processes computed."""
+        """Items and seconds of each batch of the warm-up, while all processes computed."""
         return [sample for worker in self.workers for sample in worker.samples]
 
     def fork(self, *, replacing: int, channel: socket.socket) -> int:

@@ -9,6 +9,8 @@ configuration, and gets {"maximumTokens"} or {"error"}. Then each message is the
 with the descriptor of the new one's channel, and is answered with the new pid. The end of the socket ends it all.
 """
 
+from __future__ import annotations
+
 import gc
 import json
 import logging
@@ -16,11 +18,15 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cycle_server.engine.pipeline import Engine
+from cycle_server.engine.choose import load_engine
 from cycle_server.errors import BadVariantError
 from cycle_server.workers.worker import die_with_parent, serve
 from cycle_wire.serving import ServerConfig
+
+if TYPE_CHECKING:
+    from cycle_server.engine.choose import AnyEngine
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +37,7 @@ def run(control_descriptor: int) -> int:
     control = socket.socket(fileno=control_descriptor)
     config = ServerConfig.model_validate_json(control.recv(MESSAGE_BYTES))
     try:
-        engine = Engine(Path(config.variant_path), threads=1)
+        engine = load_engine(Path(config.variant_path), threads=1)
     except BadVariantError as error:
         control.send(json.dumps({"error": str(error)[:4096]}).encode())
         return 1
@@ -60,7 +66,7 @@ def _end(workers: set[int]) -> None:
         os.waitpid(pid, 0)
 
 
-def _fork(engine: Engine, config: ServerConfig, control: socket.socket, descriptor: int) -> int:
+def _fork(engine: AnyEngine, config: ServerConfig, control: socket.socket, descriptor: int) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:

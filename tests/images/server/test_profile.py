@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,13 +68,31 @@ def write_rows(path: Path, count: int) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
+def profiled(tmp_path: Path, endpoint: Endpoint) -> dict[str, Any]:
+    """Fields of a ProfilingConfig that say nothing of what is measured."""
+    (tmp_path / "token").write_text("token", encoding="utf-8")
+    return {
+        "job": JobIdentity(namespace="n", name="j", uid="u"),
+        "hardware_class": "cpu",
+        "hardware_class_hash": "h",
+        "image": "i",
+        "report": ReportTarget(url=endpoint.url, token_path=str(tmp_path / "token")),
+    }
+
+
+def run(tmp_path: Path, config: ProfilingConfig) -> int:
+    """The exit code."""
+    (tmp_path / "config.json").write_text(config.to_json(), encoding="utf-8")
+    command = [sys.executable, "-m", "cycle_server.cli", "profile", "--config", str(tmp_path / "config.json")]
+    return subprocess.run(command, timeout=300, check=False).returncode
+
+
 def run_profile(tmp_path: Path, endpoint: Endpoint, *, label_field: str = "kind", workers: int = 1) -> int:
     write_rows(tmp_path / "rows.jsonl", 300)
-    (tmp_path / "token").write_text("token", encoding="utf-8")
     for variant in VARIANTS:
         write_variant(tmp_path / variant.name, variant=variant)
     config = ProfilingConfig(
-        job=JobIdentity(namespace="n", name="j", uid="u"),
+        **profiled(tmp_path, endpoint),
         model_digest=DIGEST,
         variants=[ProfileVariant(variant=variant, path=str(tmp_path / variant.name)) for variant in VARIANTS],
         evaluation_path=str(tmp_path / "rows.jsonl"),
@@ -81,16 +100,9 @@ def run_profile(tmp_path: Path, endpoint: Endpoint, *, label_field: str = "kind"
         evaluation=Evaluation(metrics=["accuracy", "f1Macro"], maximum_rows=200),
         batch_sizes=[1, 4],
         sequence_lengths=[8, 16],
-        hardware_class="cpu",
-        hardware_class_hash="h",
-        image="i",
         workers=workers,
-        threads=1,
-        report=ReportTarget(url=endpoint.url, token_path=str(tmp_path / "token")),
     )
-    (tmp_path / "config.json").write_text(config.to_json(), encoding="utf-8")
-    command = [sys.executable, "-m", "cycle_server.cli", "profile", "--config", str(tmp_path / "config.json")]
-    return subprocess.run(command, timeout=300, check=False).returncode
+    return run(tmp_path, config)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

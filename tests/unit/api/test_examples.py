@@ -26,8 +26,9 @@ def test_an_example_is_what_the_api_takes(path: Path) -> None:
             MODELS[item["kind"]].model_validate(item["spec"])
 
 
-@pytest.mark.parametrize("folder", [EXAMPLES, EXAMPLES / "generation"], ids=["classification", "generation"])
-def test_a_service_asks_for_what_its_job_measures(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["", "generation", "imageclassification"])
+def test_a_service_asks_for_what_its_job_measures(name: str) -> None:
+    folder = EXAMPLES / name
     (job,), (service,) = objects(folder / "cyclejob.yaml"), objects(folder / "cycleservice.yaml")
     trained = CycleJobSpec.model_validate(job["spec"])
     served = CycleServiceSpec.model_validate(service["spec"])

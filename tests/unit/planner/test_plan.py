@@ -238,3 +238,15 @@ def test_the_result_is_json() -> None:
     assert content["plan"]["predicted"]["queue"]["p99_ms"] >= 0
     assert content["rejected"][0]["reason"] == "BelowAccuracyFloor"
     assert not any(isinstance(v, float) and math.isnan(v) for v in content["plan"]["predicted"].values())
+
+
+def test_inputs_that_are_all_alike_are_planned_from_one_length() -> None:
+    """As images are: measured at length 1 only."""
+    one = Workload(rate_per_second=20, input_tokens_p50=1, input_tokens_p99=1)
+    slow, quick = (
+        candidate(name, base_seconds=seconds, lengths=(1,)) for name, seconds in (("fp32", 0.02), ("int8", 0.005))
+    )
+    found = ask([slow, quick], workload=one)
+    assert found.plan is not None
+    assert found.plan.variant == "int8" and found.plan.predicted.sized_at_ms < 80
+    assert found.plan.predicted.extrapolated_share == 0

@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from cycle_server.batching.batcher import Batcher, Tokens
+from cycle_server.batching.batcher import Batcher
 from cycle_server.batching.cost import Cost
 from cycle_server.batching.errors import ShedReason
 from cycle_server.batching.observer import Observer
 from cycle_server.batching.policy import Limits
 from cycle_server.batching.rate import RateLimits
+from cycle_server.items import Items
 
 FAST = Cost(fixed_seconds=0.0, token_seconds=1e-6)
 
@@ -28,7 +29,7 @@ class Recorder:
         self.go.set()
         self.error: Exception | None = None
 
-    def __call__(self, tokens: Tokens, /) -> np.ndarray:
+    def __call__(self, tokens: Items, /) -> np.ndarray:
         self.batches.append([text[0] for text in tokens])
         assert self.go.wait(10)
         if self.error is not None:

@@ -6,10 +6,11 @@ import threading
 import numpy as np
 import pytest
 
-from cycle_server.batching.batcher import Batcher, ShedError, Tokens
+from cycle_server.batching.batcher import Batcher, ShedError
 from cycle_server.batching.errors import ShedReason
 from cycle_server.batching.execution import execute, is_out_of_memory
 from cycle_server.batching.policy import Limits
+from cycle_server.items import Items
 from tests.unit.server.batchers import FAST, Counts, Recorder, running, soon, until
 
 NO_MEMORY = "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to ..."
@@ -21,7 +22,7 @@ class Limited:
     def __init__(self, *, most: int = 100, poison: int = -1) -> None:
         self.most, self.poison, self.sizes = most, poison, []  # type: tuple[int, int, list[int]]
 
-    def __call__(self, tokens: Tokens, /) -> np.ndarray:
+    def __call__(self, tokens: Items, /) -> np.ndarray:
         self.sizes.append(len(tokens))
         if len(tokens) > self.most:
             raise RuntimeError(NO_MEMORY)
@@ -165,7 +166,7 @@ async def test_behind_a_hung_computation_nobody_waits_beyond_the_deadline() -> N
 async def test_a_compute_thread_that_ended_is_noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
 
-    def end(_: Tokens, /) -> np.ndarray:
+    def end(_: Items, /) -> np.ndarray:
         raise SystemExit
 
     limits = Limits(maximum_batch_size=1, maximum_delay_seconds=0.0)

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from cycle_server.batching.batcher import Batcher, ShedError, Tokens
+from cycle_server.batching.batcher import Batcher, ShedError
 from cycle_server.batching.errors import ShedReason
 from cycle_server.batching.execution import ComputeLostError
 from cycle_server.batching.lane import Process
 from cycle_server.batching.policy import Limits
+from cycle_server.items import Items
 from tests.unit.server.batchers import FAST, Counts, soon, until
 
 
@@ -26,7 +27,7 @@ class Fake:
         self.may_renew.set()
         self.memory = True
 
-    def compute(self, tokens: Tokens, *, limit_seconds: float) -> np.ndarray:
+    def compute(self, tokens: Items, *, limit_seconds: float) -> np.ndarray:
         assert limit_seconds > 0
         self.batches.append([text[0] for text in tokens])
         assert self.go.wait(10)

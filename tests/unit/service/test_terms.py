@@ -11,10 +11,11 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from cycle_server.batching.batcher import Batcher, Tokens
+from cycle_server.batching.batcher import Batcher
 from cycle_server.batching.cost import Cost
 from cycle_server.batching.policy import Limits
 from cycle_server.drain import Drain
+from cycle_server.items import Items
 from cycle_server.protocol import v2
 from cycle_server.protocol.timing import TERMS, Stopwatch, parse_timing, server_headers
 from cycle_server.sidecar.app import Sidecar
@@ -26,7 +27,7 @@ from tests.unit.service.conftest import Running, free_port
 COMPUTE_SECONDS = 0.02
 
 
-def compute(tokens: Tokens) -> np.ndarray:
+def compute(tokens: Items) -> np.ndarray:
     time.sleep(COMPUTE_SECONDS)
     return np.zeros((len(tokens), 2), dtype=np.float32)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from cycle_trainer.tasks.base import Task
+from cycle_trainer.tasks.image_classification import ImageClassification
 from cycle_trainer.tasks.language_modeling import LanguageModeling
 from cycle_trainer.tasks.text_classification import TextClassification
 from cycle_wire.parts import Task as TaskName
@@ -11,6 +12,7 @@ from cycle_wire.training import TrainingConfig
 TASKS: dict[TaskName, Callable[[TrainingConfig], Task]] = {
     TaskName.TEXT_CLASSIFICATION: TextClassification,
     TaskName.LANGUAGE_MODELING: LanguageModeling,
+    TaskName.IMAGE_CLASSIFICATION: ImageClassification,
 }
 
 

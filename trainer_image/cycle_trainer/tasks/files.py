@@ -1,9 +1,11 @@
-"""The files of a model's folder that every task has."""
+"""The files of a model's folder that tasks share."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from cycle_server.engine.model import LABELS_FILE, SHARDS_INDEX, WEIGHTS_FILE
 from cycle_trainer.failures import BadInputError, uri_of
 
 MODEL_FIELD = "spec.model.uri"
@@ -11,7 +13,7 @@ TOKENIZER_FILE = "tokenizer.json"
 # What a served model's folder takes over from the pretrained one.
 COPIED_FILES = (
     *("config.json", "generation_config.json", TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.json"),
-    "chat_template.jinja",
+    *("chat_template.jinja", "preprocessor_config.json"),
 )
 
 
@@ -26,7 +28,23 @@ def check_model_folder(folder: Path, *, needed: Sequence[str]) -> None:
 
 
 def copy_companions(source: Path, target: Path) -> None:
-    """Configuration and tokenizer, which training doesn't change."""
+    """Configuration and what makes a model's input, which training doesn't change."""
     for name in COPIED_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+
+
+def write_labels(labels: Sequence[str], folder: Path) -> None:
+    """Class names by index."""
+    text = json.dumps(labels, ensure_ascii=False, indent=0)
+    (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def has_weights(folder: Path) -> bool:
+    """Raises BadInputError for weights that would have to be unpickled."""
+    if (folder / WEIGHTS_FILE).is_file() or (folder / SHARDS_INDEX).is_file():
+        return True
+    if pickled := sorted(path.name for path in folder.glob("*.bin")):
+        message = f"{uri_of(folder)} has {pickled[0]}, which is not read: convert the weights to {WEIGHTS_FILE}"
+        raise BadInputError("ModelUnsupported", message, field=MODEL_FIELD)
+    return False

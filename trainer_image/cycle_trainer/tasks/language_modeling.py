@@ -20,7 +20,7 @@ from cycle_trainer.families import causal
 from cycle_trainer.families.units import Linear
 from cycle_trainer.optimizer import distinct_tensors
 from cycle_trainer.tasks.base import Batch
-from cycle_trainer.tasks.files import MODEL_FIELD, check_model_folder, copy_companions
+from cycle_trainer.tasks.files import MODEL_FIELD, check_model_folder, copy_companions, has_weights
 from cycle_wire.reports import Baseline
 from cycle_wire.training import TrainingConfig
 from cycle_wire.variant import LayerShape
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 NOT_LEARNED = -100  # what cross_entropy leaves out
 ENCODED_AT_ONCE = 4096
-SHARDS_INDEX = f"{WEIGHTS_FILE}.index.json"
 
 
 class LanguageModeling:
@@ -42,7 +41,7 @@ class LanguageModeling:
         self._maximum_tokens = config.training.maximum_sequence_length
         self._evaluation_spec = config.evaluation
         check_model_folder(self._folder, needed=("config.json", "tokenizer.json"))
-        self.starts_from_random_weights = not _has_weights(self._folder)
+        self.starts_from_random_weights = not has_weights(self._folder)
         self._model_config = self._checked_config()
         self._encoder = self._row_encoder()
         self.training = self._read(config, Path(config.train_path), spec_field=TRAIN_FIELD)
@@ -195,13 +194,3 @@ def padded(rows: Sequence[TokenRow]) -> Batch:
         ids[place, : len(tokens)] = tokens
         targets[place, : len(tokens)] = torch.where(torch.tensor(row.learned), tokens, NOT_LEARNED)
     return Batch(inputs={"input_ids": ids}, targets=targets)
-
-
-def _has_weights(folder: Path) -> bool:
-    """Raises BadInputError for weights that would have to be unpickled."""
-    if (folder / WEIGHTS_FILE).is_file() or (folder / SHARDS_INDEX).is_file():
-        return True
-    if pickled := sorted(path.name for path in folder.glob("*.bin")):
-        message = f"{uri_of(folder)} has {pickled[0]}, which is not read: convert the weights to {WEIGHTS_FILE}"
-        raise BadInputError("ModelUnsupported", message, field=MODEL_FIELD)
-    return False

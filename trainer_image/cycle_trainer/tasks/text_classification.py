@@ -1,7 +1,5 @@
 """Text classification: a pretrained encoder, mean pooling, a linear head, cross entropy."""
 
-import json
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +9,6 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from cycle_server.engine.model import (
-    LABELS_FILE,
     WEIGHTS_FILE,
     EncoderClassifier,
     UnsupportedModelError,
@@ -19,25 +16,30 @@ from cycle_server.engine.model import (
     load,
     load_pretrained,
 )
-from cycle_trainer.baselines.labels import label_baselines
+from cycle_trainer.baselines.words import word_baselines
 from cycle_trainer.data import (
     EVALUATION_FIELD,
     TRAIN_FIELD,
     LabelledText,
     check_labels_known,
+    labels_of,
     read_labelled_texts,
 )
 from cycle_trainer.failures import BadInputError, uri_of
 from cycle_trainer.families import encoder
 from cycle_trainer.families.units import Linear
 from cycle_trainer.tasks.base import Batch
-from cycle_trainer.tasks.files import MODEL_FIELD, TOKENIZER_FILE, check_model_folder, copy_companions
+from cycle_trainer.tasks.files import (
+    MODEL_FIELD,
+    TOKENIZER_FILE,
+    check_model_folder,
+    copy_companions,
+    write_labels,
+)
 from cycle_wire.metrics import evaluation_of
 from cycle_wire.reports import Baseline
 from cycle_wire.training import TrainingConfig
 from cycle_wire.variant import LayerShape
-
-logger = logging.getLogger(__name__)
 
 PAD_MULTIPLE = 2
 # The head starts as a nearest-class-mean classifier on this many rows, its logits at most about this large.
@@ -58,10 +60,7 @@ class TextClassification:
         self._seed = config.training.seed
         check_model_folder(self._folder, needed=("config.json", WEIGHTS_FILE, TOKENIZER_FILE))
         self.training = read_labelled_texts(Path(config.train_path), fields=config.fields, spec_field=TRAIN_FIELD)
-        self.labels = sorted({row.label for row in self.training})
-        if len(self.labels) < 2:
-            message = f"{uri_of(Path(config.train_path))} has one label only, {self.labels[0]!r}; two are needed"
-            raise BadInputError("BadData", message, field="spec.data.fields.label")
+        self.labels = labels_of(self.training, path=Path(config.train_path))
         self.evaluation = read_labelled_texts(
             Path(config.evaluation_path),
             fields=config.fields,
@@ -145,12 +144,11 @@ class TextClassification:
 
     def write_companions(self, model: nn.Module, folder: Path) -> None:  # noqa: ARG002
         copy_companions(self._folder, folder)
-        labels = json.dumps(self.labels, ensure_ascii=False, indent=0)
-        (folder / LABELS_FILE).write_text(labels + "\n", encoding="utf-8")
+        write_labels(self.labels, folder)
 
     def baselines(self, rows: Sequence[int]) -> list[Baseline]:
         seen = [self.training[row] for row in rows]
-        return label_baselines(seen, self.evaluation, metrics=self._metrics, seed=self._seed)
+        return word_baselines(seen, self.evaluation, metrics=self._metrics, seed=self._seed)
 
     def linears(self, model: nn.Module) -> Iterator[tuple[str, Linear]]:
         assert isinstance(model, EncoderClassifier)

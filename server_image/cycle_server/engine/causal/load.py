@@ -1,6 +1,5 @@
 """Reads the folder of a causal language model's variant (cycle_wire.variant). Unpickles nothing, runs no code of it."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerFast
 
-from cycle_server.engine.causal.linears import pack_floats, put_quantized
 from cycle_server.engine.causal.paged import ATTENTION, register
-from cycle_server.engine.load import DTYPES
+from cycle_server.engine.linears import pack_floats, put_quantized
+from cycle_server.engine.load import DTYPES, check_digest
 from cycle_server.engine.stages import read_manifest
 from cycle_server.errors import BadVariantError
 from cycle_wire.parts import Activations
@@ -42,7 +41,7 @@ def load_causal(folder: Path, *, verify: bool = True) -> LoadedCausal:
     try:
         manifest = read_manifest(folder)
         if verify:
-            _verify(folder / "model.safetensors", manifest)
+            check_digest(folder, manifest)
         config = _config(folder)
         dtype = DTYPES[manifest.variant.precision]
         model = _model(config, manifest, load_file(folder / "model.safetensors"), dtype)
@@ -62,13 +61,6 @@ def load_causal(folder: Path, *, verify: bool = True) -> LoadedCausal:
         end_tokens=end_tokens,
         maximum_tokens=min(manifest.maximum_sequence_length, config.max_position_embeddings),
     )
-
-
-def _verify(path: Path, manifest: VariantManifest) -> None:
-    with path.open("rb") as file:
-        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    if digest != manifest.weights_digest:
-        raise BadVariantError(f"{path} has digest {digest}, its manifest says {manifest.weights_digest}")
 
 
 def _config(folder: Path) -> PretrainedConfig:

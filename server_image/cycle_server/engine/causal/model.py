@@ -10,11 +10,11 @@ from tokenizers.decoders import DecodeStream
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from cycle_server.engine.causal.linears import sized_layers
 from cycle_server.engine.causal.load import load_causal
 from cycle_server.engine.causal.paged import Pool, Step
 from cycle_server.engine.causal.request import BLOCK_TOKENS, ChatError, Chunk, Sampling
 from cycle_server.engine.causal.sampling import Sampler, next_tokens
+from cycle_server.engine.linears import sized_layers
 from cycle_server.engine.pipeline import configure_process
 from cycle_server.engine.sizes import sizes
 from cycle_wire.variant import VariantManifest

@@ -1,0 +1,50 @@
+"""From requests of any protocol to the items that an engine computes from. No torch: the profiler times it too."""
+
+import numpy as np
+
+from cycle_server.engine.stages import ImageStages, TextStages
+from cycle_server.items import Items
+from cycle_server.protocol import tasks, v2
+from cycle_server.protocol.errors import ProtocolError
+from cycle_server.protocol.v2_image import ImageInferRequest, ImageInput
+
+
+def items_of(stages: TextStages | ImageStages, request: v2.InferRequest) -> Items:
+    """Raises ProtocolError with the field's name."""
+    if isinstance(stages, TextStages):
+        return stages.pre(request.texts)
+    assert isinstance(request, ImageInferRequest)
+    return stages.pre(_images(stages, request.inputs[0]))
+
+
+def classified_images(stages: ImageStages, request: tasks.ClassifyImagesRequest) -> Items:
+    """Raises ProtocolError with the field's name."""
+    images = []
+    for field, content in request.named:
+        try:
+            images.append(stages.image_format.read(content))
+        except ValueError as error:
+            raise ProtocolError(str(error), field=field) from None
+    return stages.pre(np.concatenate(images))
+
+
+def kind_read_by(stages: TextStages | ImageStages) -> type[v2.InferRequest]:
+    """What Open Inference Protocol's requests for it are."""
+    return v2.InferRequest if isinstance(stages, TextStages) else ImageInferRequest
+
+
+def texts_of(stages: TextStages | ImageStages) -> TextStages:
+    """For endpoints that only text classifiers have, which has been checked."""
+    assert isinstance(stages, TextStages)
+    return stages
+
+
+def _images(stages: ImageStages, tensor: ImageInput) -> np.ndarray:
+    wanted = list(stages.image_format.shape)
+    if tensor.shape[1:] != wanted:
+        message = f"has images of {tensor.shape[1:]}, the model takes {wanted} (channels, height, width)"
+        raise ProtocolError(message, field="inputs[0].shape")
+    try:
+        return stages.image_format.of_numbers(tensor.data, count=tensor.shape[0], shares=tensor.datatype == "FP32")
+    except ValueError as error:
+        raise ProtocolError(str(error), field="inputs[0].data") from None
