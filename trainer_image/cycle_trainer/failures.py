@@ -1,5 +1,6 @@
 """Giving up: bad input that another try can't mend, and how a process says why it ended."""
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -35,6 +36,22 @@ def uri_of(path: Path) -> str:
     """How the spec names a file in the container: volumes stand at /mnt/pvc/CLAIM."""
     text = str(path)
     return f"pvc://{text.removeprefix(VOLUMES)}" if text.startswith(VOLUMES) else text
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_IN_SAFETENSORS = tuple(f"(os error {number})" for number in FULL)  # its own error says so
+
+
+def no_space_left(error: Exception, *, output_uri: str) -> FailureReport | None:
+    """What to say when the output claim is full; None for any other error.
+
+    Not a BadInputError: room can be made, and the next attempt goes on from the newest checkpoint.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number not in FULL and not any(code in str(error) for code in _FULL_IN_SAFETENSORS):
+        return None
+    message = f"{output_uri} has no space left ({error}); what was saved before stays. Free space or enlarge the claim"
+    return FailureReport(reason="NoSpaceLeft", message=message[:MAXIMUM_MESSAGE], field="spec.output.uri")
 
 
 def write_termination_message(message: str) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cycle_server.engine.model import WEIGHTS_FILE, write_weights
 from cycle_trainer import checkpoint
 from cycle_trainer.arithmetic import autocast, computed_in
 from cycle_trainer.collective import Collective, Horovod
-from cycle_trainer.failures import BadInputError, report_failure, write_termination_message
+from cycle_trainer.failures import BadInputError, no_space_left, report_failure, write_termination_message
 from cycle_trainer.files import digest_of, folder_of_digest, publish, remove_leftovers, scratch_folder
 from cycle_trainer.loop import steps
 from cycle_trainer.optimizer import make_optimizer, training_tensors
@@ -46,6 +47,10 @@ def run(config: TrainingConfig) -> None:
             report_failure(sender, failure.report())
             write_termination_message(str(failure))
         collective.gather(None)  # mpirun ends all ranks when one ends: let rank 0 speak first
+        raise
+    except (OSError, SafetensorError) as error:
+        if full := no_space_left(error, output_uri=config.output_uri):  # rank 0 alone writes
+            report_failure(sender, full)
         raise
 
 

@@ -95,6 +95,7 @@ class Reason(_Documented):
     BAD_CONFIGURATION = "BadConfiguration", "Settings don't fit each other, such as batch sizes and the world's size."
     MODEL_CORRUPT = "ModelCorrupt", "The trained model on the output claim is not the one its digest names."
     UNKNOWN_METRIC = "UnknownMetric", "spec.evaluation.metrics names a metric that the task does not have."
+    NO_SPACE_LEFT = "NoSpaceLeft", "The output claim is full; checkpoints and models that were saved before stay."
     LOSS_NOT_FINITE = "LossNotFinite", "The loss became infinite or not a number."
     WORLD_MISMATCH = "WorldMismatch", "Rank 0 found another size or other hosts than the spec asks for."
     WORLD_NOT_REPORTED = "WorldNotReported", "The training ended without saying which world it ran in."

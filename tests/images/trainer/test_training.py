@@ -5,7 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -204,6 +208,49 @@ def test_bad_input_ends_both_ranks_with_3_and_one_report(workplace: Workplace, r
     assert words in failure.message
     assert reason in (workplace.folder / "last-words").read_text()
     assert not workplace.operator.messages("Trained")
+
+
+SHARED_MEMORY = Path("/dev/shm")  # a file system of 64 MiB, which can be filled
+
+
+@pytest.fixture
+def small_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("OMPI_MCA_btl_vader_backing_directory", "/tmp")  # what is full must not be MPI's
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as folder:
+        yield Path(folder)
+
+
+def test_a_full_disk_is_said_and_loses_no_checkpoint(workplace: Workplace, ranks: Ranks, small_disk: Path) -> None:
+    workplace.output = small_disk / "output"
+    workplace.spec |= {"outputPath": str(workplace.output), "outputUri": "pvc://models/tiny"}
+    workplace.spec["training"]["maximumSteps"] = 100_000
+    filler = small_disk / "filler"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(ranks)
+        workplace.operator.wait_for("Checkpoint", count=2, seconds=120)
+        fill(filler)
+        done = running.result(timeout=120)
+    assert done.returncode not in (0, 3), done.stdout + done.stderr
+    assert workplace.operator.messages("Failure"), done.stdout + done.stderr
+    (failure,) = workplace.operator.messages("Failure")
+    assert (failure.reason, failure.field) == ("NoSpaceLeft", "spec.output.uri")
+    assert "pvc://models/tiny has no space left" in failure.message
+    saved = workplace.operator.messages("Checkpoint")[-1].step
+    assert not list(workplace.output.rglob(".part-*"))
+    filler.unlink()
+    workplace.spec["training"]["maximumSteps"] = saved + 10
+    again = ranks()
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"resuming after step {saved} " in again.stdout + again.stderr
+
+
+def fill(path: Path) -> None:
+    """Until the file system has no room for another byte."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
 
 
 def test_bfloat16_trains_too(workplace: Workplace, ranks: Ranks) -> None:

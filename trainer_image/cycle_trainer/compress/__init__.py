@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from cycle_server.engine.model import WEIGHTS_FILE
 from cycle_trainer.compress.variants import VariantMaker, existing
-from cycle_trainer.failures import BadInputError, report_failure, uri_of
+from cycle_trainer.failures import BadInputError, no_space_left, report_failure, uri_of
 from cycle_trainer.files import digest_of, folder_of_digest, remove_leftovers
 from cycle_trainer.plan import StepPlan
 from cycle_trainer.tasks import task_of
@@ -29,6 +30,10 @@ def run(config: TrainingConfig) -> None:
         _compress(config, sender=sender)
     except BadInputError as failure:
         report_failure(sender, failure.report())
+        raise
+    except (OSError, SafetensorError) as error:
+        if full := no_space_left(error, output_uri=config.output_uri):
+            report_failure(sender, full)
         raise
     sender.flush()
 
