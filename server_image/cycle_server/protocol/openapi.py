@@ -14,7 +14,6 @@ JsonObject = dict[str, Any]
 JSON = "application/json"
 BYTES = "application/octet-stream"
 EVENTS = "text/event-stream"
-LARGEST_EXAMPLE = 1024  # numbers of an image
 CHAT_PATH = "/v1/chat/completions"
 DEADLINE = {
     "name": DEADLINE_HEADER,
@@ -148,18 +147,10 @@ def _task_paths(task: Task, model_name: str, image_shape: Sequence[int]) -> Json
     if task is Task.TEXT_CLASSIFICATION:
         return _classify_paths(model_name)
     answers = _answers(tasks.ClassifyResponse, errors=(400, 413, 429, 503))
-    black = _black(image_shape)
+    black = v2_image.black(image_shape)
     example = {"images": [black]} if black else None
     classify = _operation("Classify images", answers, body=tasks.ClassifyImagesRequest, example=example)
     return {"/classify": {"post": classify}}
-
-
-def _black(shape: Sequence[int]) -> list[Any]:
-    """An image; none when it is too large to be looked at, or not known yet."""
-    channels, height, width = shape
-    if channels < 0 or channels * height * width > LARGEST_EXAMPLE:
-        return []
-    return [[[0] * width for _ in range(height)] for _ in range(channels)]
 
 
 def _classify_paths(model_name: str) -> JsonObject:
@@ -235,7 +226,7 @@ def _v2_paths(model_name: str, model_version: str, infer: JsonObject) -> JsonObj
 def _infer(task: Task, image_shape: Sequence[int]) -> JsonObject:
     errors = (400, 404, 413, 429, 503)
     if task is Task.IMAGE_CLASSIFICATION:
-        black = _black(image_shape)
+        black = v2_image.black(image_shape)
         tensor = {"name": "image", "shape": [1, *image_shape], "datatype": "UINT8", "data": [black]}
         asked = {"inputs": [tensor]} if black else None
         summary = "Classify images (Open Inference Protocol)"

@@ -17,6 +17,7 @@ from cycle_server.protocol.errors import ProtocolError
 
 INPUT_NAME = "image"
 FLOAT_BYTES = 4
+LARGEST_EXAMPLE = 1024  # numbers of an image
 
 
 def _flat(value: object) -> object:
@@ -87,3 +88,11 @@ def infer_request(image: Sequence[Any], *, shape: Sequence[int]) -> bytes:
 def input_tensor(shape: Sequence[int]) -> Mapping[str, Any]:
     """For the model's metadata."""
     return {"name": INPUT_NAME, "datatype": "UINT8", "shape": [-1, *shape]}
+
+
+def black(shape: Sequence[int]) -> list[Any]:
+    """An image for examples; none when it is too large to be looked at, or not known yet."""
+    channels, height, width = shape
+    if channels < 0 or channels * height * width > LARGEST_EXAMPLE:
+        return []
+    return [[[0] * width for _ in range(height)] for _ in range(channels)]
