@@ -16,7 +16,8 @@ from bench.planner.traces import DECLARED, Trace
 from cycle_wire.profile import Histogram, Pace, Profile, ProfileRow
 from cycleops.planner import HardwareOption, Settings, Workload
 from cycleops.planner.adaptation import Attainment, tabulate
-from cycleops.planner.service_time import LEVELS, ServiceTimes, service_times
+from cycleops.planner.histograms import LEVELS
+from cycleops.planner.service_time import ServiceTimes, service_times
 from cycleops.planner.simulate import Station
 from cycleops.planner.traffic import Draws, draw
 

@@ -29,7 +29,11 @@ def _row(scenario: Scenario, files: Files) -> dict[str, Any]:
     profile = Profile.model_validate_json(files.profile(scenario.variant).read_bytes())
     way = json.loads(files.way(scenario.variant).read_text(encoding="utf-8"))["balancerOverheadSeconds"]
     settings = Settings(
-        requests=REQUESTS, dispatchers=1, balancer_overhead_seconds=way, maximum_utilization=PREDICTED_BELOW
+        requests=REQUESTS,
+        dispatchers=1,
+        balancer_overhead_seconds=way,
+        maximum_utilization=PREDICTED_BELOW,
+        tight_from=PREDICTED_BELOW,
     )
     estimate, lower = hit_ratio(scenario.zipf) if scenario.zipf is not None else (0.0, 0.0)
     # All pods of a scenario stand on one core.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,21 @@ from cycleops.planner.memory import Kept
 from cycleops.planner.model import Algorithm
 from cycleops.planner.outcomes import Sizing, prediction_of, sizing_of
 from cycleops.planner.result import Prediction
-from cycleops.planner.simulate import WARM_UP_SHARE, Balancing, GivenUp, Group, Outcome, Path, simulate_fleet
-from cycleops.planner.simulation.rules import Patience
+from cycleops.planner.simulate import (
+    WARM_UP_SHARE,
+    Balancing,
+    GivenUp,
+    Group,
+    Outcome,
+    Path,
+    requests_of,
+    simulate_fleet,
+)
+from cycleops.planner.simulation.rules import Patience, Requests
 
 Array = NDArray[np.float64]
 _OUTCOMES = 16  # some 1 MB each
+_PATHS = 24  # some 0.2 MB each
 
 
 # What is known is kept by candidate, delay and replicas, and there by maximum batch.
@@ -42,6 +53,8 @@ class Evaluator(Bounds):
     _kept: dict[_Place, dict[int, Sizing]] = field(init=False, default_factory=dict)
     _broken: dict[_Place, dict[int, _Broken]] = field(init=False, default_factory=dict)
     _held: Kept[Outcome] = field(init=False, default_factory=lambda: Kept(_OUTCOMES))
+    _requests: Kept[tuple[Path, Requests]] = field(init=False, default_factory=lambda: Kept(_PATHS))
+    _tight: dict[tuple[tuple[str, str], int, int], bool] = field(init=False, default_factory=dict)
     _late_after: Kept[Array] = field(init=False, default_factory=lambda: Kept(_OUTCOMES))
 
     def __post_init__(self) -> None:
@@ -59,15 +72,37 @@ class Evaluator(Bounds):
 
     @property
     def evaluations(self) -> dict[tuple[tuple[str, str], Choice], Sizing]:
-        """What was simulated to the end."""
-        return {
-            (key, Choice(batch_size=size, delay_seconds=delay, replicas=replicas)): sizing
-            for (key, delay, replicas), by_size in self._kept.items()
-            for size, sizing in by_size.items()
-        }
+        """What was simulated to the end; where the load is tight, with more requests too."""
+        found = {}
+        for (key, delay, replicas), by_size in self._kept.items():
+            for size, sizing in by_size.items():
+                choice = Choice(batch_size=size, delay_seconds=delay, replicas=replicas)
+                if not self._tight.get((key, size, replicas), False):
+                    found[key, choice] = sizing
+                elif tight := self.tight._kept.get((key, delay, replicas), {}).get(size):
+                    found[key, choice] = _stricter(sizing, tight)
+        return found
+
+    @cached_property
+    def tight(self) -> "Evaluator":
+        """Under as many more requests as a tight load must leave room for."""
+        more = self.workload.rate_per_second * self.settings.tight_growth
+        return replace(
+            self,
+            workload=replace(self.workload, rate_per_second=more),
+            settings=replace(self.settings, maximum_utilization=0.99, tight_from=math.inf),
+        )
+
+    def is_tight(self, prepared: Prepared, choice: Choice) -> bool:
+        """Whether the budget must also be held by :attr:`tight`."""
+        key = (prepared.key, choice.batch_size, choice.replicas)
+        if key not in self._tight:
+            load = self.load(prepared, choice.batch_size, choice.replicas)
+            self._tight[key] = load > self.settings.tight_from
+        return self._tight[key]
 
     def known(self, prepared: Prepared, choice: Choice) -> Sizing | None:
-        """If it was simulated to the end, or a smaller maximum batch was that no batch reached."""
+        """At the rate itself, if it was simulated to the end, or a smaller maximum batch was that no batch reached."""
         by_size = self._kept.get(_place(prepared, choice), {})
         if choice.batch_size not in by_size:
             for size, sizing in by_size.items():
@@ -82,7 +117,7 @@ class Evaluator(Bounds):
         if sizing is None:
             outcome = self._simulate(((prepared, choice),), self.workload.cache_hit_ratio_lower)
             sizing = self._keep(prepared, choice, outcome)
-        return sizing
+        return _stricter(sizing, self.tight.size(prepared, choice)) if self.is_tight(prepared, choice) else sizing
 
     def _keep(self, prepared: Prepared, choice: Choice, outcome: Outcome) -> Sizing:
         sizing = sizing_of(outcome, percentile=self.percentile, targets=self.targets)
@@ -94,6 +129,14 @@ class Evaluator(Bounds):
 
         A simulation that has more late requests than the percentile allows is given up: those to come can't mend it.
         """
+        sizing = self._within(prepared, choice, latency_milliseconds)
+        if sizing is None or not self.is_tight(prepared, choice):
+            return sizing
+        tight = self.tight.within(prepared, choice, latency_milliseconds=latency_milliseconds)
+        return None if tight is None else _stricter(sizing, tight)
+
+    def _within(self, prepared: Prepared, choice: Choice, latency_milliseconds: float) -> Sizing | None:
+        """At the rate itself."""
         sizing = self.known(prepared, choice)
         if sizing is None:
             if self.broken(prepared, choice, latency_milliseconds):
@@ -128,13 +171,18 @@ class Evaluator(Bounds):
         if isinstance(outcome, GivenUp):
             return None
         sizing = sizing_of(outcome, percentile=self.percentile, targets=self.targets)
-        return sizing if sizing.sized_at_ms <= latency_milliseconds else None
+        if sizing.sized_at_ms > latency_milliseconds or self.fleet_load(fleet) <= self.settings.tight_from:
+            return sizing if sizing.sized_at_ms <= latency_milliseconds else None
+        tight = self.tight.fleet_within(fleet, latency_milliseconds=latency_milliseconds)
+        return None if tight is None else _stricter(sizing, tight)
 
     def predict_fleet(self, fleet: Fleet) -> Prediction:
         """As :meth:`predict`, of several kinds together."""
         ratios = {self.workload.expected_hit_ratio, self.workload.cache_hit_ratio_lower}
-        seen, *cold = [self._fleet_predicted(fleet, ratio) for ratio in sorted(ratios, reverse=True)]
-        for other in cold:
+        seen, *others = [self._fleet_predicted(fleet, ratio) for ratio in sorted(ratios, reverse=True)]
+        if self.fleet_load(fleet) > self.settings.tight_from:
+            others.append(self.tight.predict_fleet(fleet))
+        for other in others:
             sized, high = max(seen.sized_at_ms, other.sized_at_ms), max(seen.high_ms, other.high_ms)
             seen = replace(seen, sized_at_ms=sized, high_ms=high)
         return seen
@@ -162,15 +210,9 @@ class Evaluator(Bounds):
 
     def replayed(self, fleet: Sequence[tuple[Prepared, Choice]], arrival: Array, *, hit_ratio: float) -> Outcome:
         """A fleet under these arrivals, in seconds, one for each of the draws; all of them count."""
-        made = self.groups(fleet, hit_ratio)
-        outcome = simulate_fleet(
-            draws=self.draws,
-            groups=[group for group, _ in made],
-            paths=[path for _, path in made],
-            balancing=self._balancing,
-            arrival=arrival,
-            warm_up=0,
-        )
+        groups, paths = zip(*self.groups(fleet, hit_ratio), strict=True)
+        requests = requests_of(self.draws, paths, self._balancing, arrival)
+        outcome = simulate_fleet(requests=requests, groups=groups, paths=paths, balancing=self._balancing, warm_up=0)
         assert isinstance(outcome, Outcome)  # without patience it runs to its end
         return outcome
 
@@ -205,15 +247,27 @@ class Evaluator(Bounds):
         return self.simulated(fleet, Patience(late_after, self.draws.traffic, np.array(spare, dtype=np.int64)))
 
     def simulated(self, fleet: Sequence[tuple[Group, Path]], patience: Patience | None = None) -> Outcome | GivenUp:
+        groups, paths = zip(*fleet, strict=True)
         return simulate_fleet(
-            draws=self.draws,
-            groups=[group for group, _ in fleet],
-            paths=[path for _, path in fleet],
+            requests=self._requests_of(paths),
+            groups=groups,
+            paths=paths,
             balancing=self._balancing,
-            arrival=self._arrival,
             warm_up=self._warm_up,
             patience=patience,
         )
+
+    def _requests_of(self, paths: tuple[Path, ...]) -> Requests:
+        """Of one kind of replica they are kept; with their path, so that its identity stays its own."""
+
+        def make() -> tuple[Path, Requests]:
+            return paths[0], requests_of(self.draws, paths, self._balancing, self._arrival)
+
+        return make()[1] if len(paths) > 1 else self._requests.get(id(paths[0]), make)[1]
+
+
+def _stricter(sizing: Sizing, tight: Sizing) -> Sizing:
+    return replace(sizing, sized_at_ms=max(sizing.sized_at_ms, tight.sized_at_ms))
 
 
 def _place(prepared: Prepared, choice: Choice) -> _Place:

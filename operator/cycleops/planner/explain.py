@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 
-from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.choice import Able, Choice, Prepared
 from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.model import Budget, Candidate, Headroom
-from cycleops.planner.option import Option, cost_of
+from cycleops.planner.option import Option
 from cycleops.planner.prepare import Problem, delays_seconds, rejection
-from cycleops.planner.result import NearestFeasible, Obstacle, Plan, Rejected, RejectReason
+from cycleops.planner.replicas import Rank, cost_of
+from cycleops.planner.result import NearestFeasible, Obstacle, Plan, Prediction, Rejected, RejectReason
 from cycleops.planner.traffic import length_quantile
 
 
@@ -34,10 +35,12 @@ def above_capacity(problem: Problem, evaluator: Evaluator, prepared: Prepared, b
 def out_of_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, most: int) -> Rejected:
     left = problem.limits.headroom.left_of(most)
     delay = delays_seconds(problem, evaluator, prepared, batch_size, left)[0]
-    sizing = evaluator.size(prepared, Choice(batch_size=batch_size, delay_seconds=delay, replicas=left))
+    choice = Choice(batch_size=batch_size, delay_seconds=delay, replicas=left)
+    sizing = evaluator.size(prepared, choice)
+    more = f" with {_more(problem)} requests" if evaluator.is_tight(prepared, choice) else ""
     message = (
         f"with {_left_text(left, most)}, the most allowed, p{problem.budget.percentile:g} is "
-        f"{sizing.sized_at_ms:.1f} ms, above {problem.budget.latency_milliseconds:g} ms (at p99: queue "
+        f"{sizing.sized_at_ms:.1f} ms{more}, above {problem.budget.latency_milliseconds:g} ms (at p99: queue "
         f"{sizing.queue_p99_ms:.1f} ms, compute {sizing.compute_p99_ms:.1f} ms)"
     )
     return rejection(prepared.candidate, batch_size, RejectReason.REPLICA_LIMIT, message)
@@ -50,41 +53,60 @@ def too_dear(
     cost, limit = cost_of(prepared, replicas), best.cost_per_hour
     message = f"needs {replicas_text(replicas)} or more, {cost:g} per hour; the budget is held for {limit:g}"
     if cost <= limit:
-        message += f", at an accuracy of {_accuracy(best.prepared)} against {_accuracy(prepared)}"
+        message += f", at an accuracy of {accuracy_text(best.prepared)} against {accuracy_text(prepared)}"
         return rejection(prepared.candidate, batch_size, RejectReason.LESS_ACCURATE, message)
     if replicas > 1:
         left = problem.limits.headroom.left_of(replicas - 1)
         less = f"{replicas - 1}" if left == replicas - 1 else f"{left} left of {replicas - 1}"
         if left:
-            message += f". With {less} {_why_not(evaluator, prepared, batch_size, left)}"
+            message += f". With {less} {_why_not(problem, evaluator, prepared, batch_size, left)}"
     return rejection(prepared.candidate, batch_size, RejectReason.COSTLIER, message)
 
 
-def _why_not(evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int) -> str:
+def _why_not(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int) -> str:
     """The numbers that speak against so few replicas."""
     seen = evaluator.known(prepared, Choice(batch_size=batch_size, delay_seconds=0.0, replicas=replicas))
-    if seen is not None:
-        return f"the latency is {seen.sized_at_ms:.1f} ms"
     share = evaluator.load(prepared, batch_size, replicas)
+    if seen is not None:
+        text = f"the latency is {seen.sized_at_ms:.1f} ms"
+        if seen.sized_at_ms > problem.budget.latency_milliseconds:
+            return text
+        return f"{text}, but the load {share:.1%}, and {_more(problem)} requests break the budget"
     wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=replicas)
     bound = f" and the wait at least {wait:.1f} ms" if math.isfinite(wait) else ""
     return f"the load is {share:.1%} of what full batches carry{bound}"
 
 
+def _more(problem: Problem) -> str:
+    return f"{problem.settings.tight_growth - 1:.0%} more"
+
+
 def beaten(option: Option, best: Option) -> Rejected:
-    choice, cost = option.choice, option.cost_per_hour
-    needs = f"holds the budget with {replicas_text(choice.replicas)} at {cost:g} per hour"
-    if cost > best.cost_per_hour:
-        reason, message = RejectReason.COSTLIER, f"{needs}; the plan costs {best.cost_per_hour:g}"
-    elif option.rank[1] > best.rank[1]:
+    choice, percentile = option.choice, option.sizing.percentile
+    return lost_to(
+        best.rank, option.rank, one=option.prepared, best=best.prepared, size=choice.batch_size,
+        replicas=choice.replicas, percentile=percentile,
+    )  # fmt: skip
+
+
+def lost_to(
+    best_rank: Rank, rank: Rank, *, one: Able, best: Able, size: int, replicas: int, percentile: float
+) -> Rejected:
+    """What holds the budget too, and is no better."""
+    cost, latency = rank[0], rank[2]
+    needs = f"holds the budget with {replicas_text(replicas)} at {cost:g} per hour"
+    if cost > best_rank[0]:
+        reason, message = RejectReason.COSTLIER, f"{needs}; the plan costs {best_rank[0]:g}"
+    elif rank[1] > best_rank[1]:
         reason = RejectReason.LESS_ACCURATE
-        accuracies = f"{_accuracy(option.prepared)} against {_accuracy(best.prepared)}"
-        message = f"{needs}, as cheap as the plan, but its accuracy is {accuracies}"
+        message = (
+            f"{needs}, as cheap as the plan, but its accuracy is {accuracy_text(one)} against {accuracy_text(best)}"
+        )
     else:
         reason = RejectReason.SLOWER
-        latency = f"{option.sizing.sized_at_ms:.1f} ms against {best.sizing.sized_at_ms:.1f} ms"
-        message = f"{needs}, as cheap and accurate as the plan, but its p{option.sizing.percentile:g} is {latency}"
-    return rejection(option.prepared.candidate, choice.batch_size, reason, message)
+        times = f"{latency:.1f} ms against {best_rank[2]:.1f} ms"
+        message = f"{needs}, as cheap and accurate as the plan, but its p{percentile:g} is {times}"
+    return rejection(one.candidate, size, reason, message)
 
 
 def beaten_by_mix(option: Option, cost: float) -> Rejected:
@@ -118,6 +140,7 @@ def of_plan(problem: Problem, plan: Plan) -> list[str]:
         f"The largest term at p99 is {largest} with {terms[largest]:.1f} ms; batches hold {predicted.mean_batch:.2f} "
         "requests on average.",
     ]
+    sentences += of_tight_load(problem, plan)
     if plan.accuracy is not None and budget.accuracy is not None:
         sentences.append(f"{budget.accuracy.metric} measured on {plan.hardware} is {plan.accuracy:.4f}.")
     if predicted.cache_hit_ratio > 0:
@@ -125,17 +148,30 @@ def of_plan(problem: Problem, plan: Plan) -> list[str]:
             f"The cache is expected to answer {predicted.cache_hit_ratio:.0%} of the requests; replicas are counted "
             f"with {problem.workload.cache_hit_ratio_lower:.0%}, the lower bound of what was measured."
         )
-    sentences += [
-        f"Class {one.name}: p{one.percentile:g} is {one.latency_ms:.1f} ms of its "
-        f"{one.latency_share * budget.latency_milliseconds:g} ms."
-        for one in predicted.classes
-    ]
+    sentences += of_classes(budget, predicted)
     sentences += of_headroom(problem.limits.headroom, plan)
     if predicted.high_ms > budget.latency_milliseconds:
         sentences.append(
             f"The band's high end, {predicted.high_ms:.1f} ms, is above the budget: this plan may break it."
         )
     return sentences
+
+
+def of_tight_load(problem: Problem, plan: Plan) -> list[str]:
+    load = plan.predicted.load
+    if load <= problem.settings.tight_from:
+        return []
+    return [
+        f"The rate is {load:.0%} of what full batches carry, so the budget is also held by {_more(problem)} requests."
+    ]
+
+
+def of_classes(budget: Budget, predicted: Prediction) -> list[str]:
+    return [
+        f"Class {one.name}: p{one.percentile:g} is {one.latency_ms:.1f} ms of its "
+        f"{one.latency_share * budget.latency_milliseconds:g} ms."
+        for one in predicted.classes
+    ]
 
 
 def of_headroom(headroom: Headroom, plan: Plan) -> list[str]:
@@ -200,8 +236,8 @@ def _asked(budget: Budget) -> str:
     return f"{latency}, {floor.metric} at most {floor.maximum_drop:g} below that of {floor.baseline}"
 
 
-def _accuracy(prepared: Prepared) -> str:
-    return "unknown" if prepared.accuracy is None else f"{prepared.accuracy:.4f}"
+def accuracy_text(one: Able) -> str:
+    return "unknown" if one.accuracy is None else f"{one.accuracy:.4f}"
 
 
 def _rate_text(rate_per_second: float) -> str:

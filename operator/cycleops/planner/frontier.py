@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from cycleops.planner.choice import Prepared
 from cycleops.planner.evaluate import Evaluator
-from cycleops.planner.option import cost_of
+from cycleops.planner.replicas import cost_of
 from cycleops.planner.result import FrontierPoint
 
 MAXIMUM_POINTS = 64

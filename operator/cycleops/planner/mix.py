@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from cycleops.planner.choice import Choice, Fleet, Prepared
 from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.integer import Classes, Vector, cheapest
-from cycleops.planner.option import Option, cost_of, plan_of_fleet
+from cycleops.planner.option import Option, plan_of_fleet
 from cycleops.planner.outcomes import Sizing
 from cycleops.planner.prepare import Problem, batch_sizes
+from cycleops.planner.replicas import cost_of
 from cycleops.planner.result import Plan
 from cycleops.planner.search import Solution, screen, solve
 

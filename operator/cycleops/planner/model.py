@@ -205,6 +205,13 @@ class Headroom:
         zone = -(-replicas // self.zones) if self.zones else 0
         return max(replicas - max(self.replicas, zone), 0)
 
+    def replicas_for(self, needed: int, *, fewest: int) -> int:
+        """The fewest, and at least ``fewest``, that leave so many as are needed."""
+        replicas = max(fewest, needed)
+        while self.left_of(replicas) < needed:
+            replicas += 1
+        return replicas
+
     def remainders(self, counts: tuple[int, ...]) -> list[tuple[int, ...]]:
         """What may be left of each of several groups, for each loss; nothing when nothing is asked for."""
         left = []
@@ -257,7 +264,8 @@ class Settings:
     ``balancer_overhead_seconds``: added to every request for the hop through HAProxy and the Service in front of it,
     which no profile contains. The default is an assumption, not a measurement of your cluster.
     ``maximum_utilization``: most that the rate may be of what full batches carry. Near 1 a small error of the profile
-    is a large one of the wait, and a finite simulation says nothing.
+    is a large one of the wait, and a finite simulation says nothing. Hence ``tight_from``: above this share the budget
+    must also be held by ``tight_growth`` times the rate.
     ``hash_load_percent``: of the mean load, what consistent hashing gives a replica at most; as in our HAProxy's.
     ``prompt_tokens_per_step``: what the prompts of a model that generates may take of one step; our server's own.
     ``delay_share``: the one batching delay tried besides 0, as a share of the mean compute of one request.
@@ -266,7 +274,9 @@ class Settings:
     requests: int = 20_000
     dispatchers: int = 2
     balancer_overhead_seconds: float = 0.001
-    maximum_utilization: float = 0.8
+    maximum_utilization: float = 0.9
+    tight_from: float = 0.8
+    tight_growth: float = 1.05
     delay_share: float = 0.5
     hash_load_percent: int = 150
     prompt_tokens_per_step: int = PROMPT_TOKENS_PER_STEP
@@ -275,6 +285,12 @@ class Settings:
         check(self.requests >= 1_000, "requests must be 1,000 or more")
         check(self.dispatchers >= 1, "dispatchers must be 1 or more")
         check(0 < self.maximum_utilization < 1, "maximum_utilization must be between 0 and 1")
+        tightest = self.maximum_utilization * self.tight_growth
+        check(self.tight_growth > 1, "tight_growth must be above 1")
+        check(
+            self.tight_from >= self.maximum_utilization or tightest < 1,
+            "maximum_utilization must be below 1 with tight_growth too",
+        )
         check(self.balancer_overhead_seconds >= 0, "balancer_overhead_seconds must be 0 or more")
         check(self.prompt_tokens_per_step >= 1, "prompt_tokens_per_step must be 1 or more")
         check(self.delay_share >= 0, "delay_share must be 0 or more")

@@ -1,10 +1,12 @@
 """A candidate with batch, delay and replicas, and what that costs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cycleops.planner.choice import Choice, Fleet, Prepared
+from cycleops.planner.choice import Able, Choice, Fleet, Prepared
 from cycleops.planner.evaluate import Evaluator
 from cycleops.planner.outcomes import Sizing
+from cycleops.planner.replicas import Rank, cost_of
 from cycleops.planner.result import Plan, PlanGroup, Prediction
 
 
@@ -21,7 +23,7 @@ class Option:
         return cost_of(self.prepared, self.choice.replicas)
 
     @property
-    def rank(self) -> tuple[float, float, float, int, tuple[str, str]]:
+    def rank(self) -> Rank:
         """Lower is better. The last parts only make the order total."""
         one, latency = self.prepared, self.sizing.sized_at_ms
         return self.cost_per_hour, one.lack_of_accuracy, latency, self.choice.batch_size, one.key
@@ -44,11 +46,6 @@ class Option:
         return make_plan(self.prepared, self.choice, evaluator.predict(self.prepared, self.choice))
 
 
-def cost_of(prepared: Prepared, replicas: int) -> float:
-    """Rounded, so that equal costs are equal whatever binary fractions say."""
-    return round(prepared.candidate.hardware.cost_per_hour * replicas, 9)
-
-
 def make_plan(prepared: Prepared, choice: Choice, prediction: Prediction) -> Plan:
     return plan_of_fleet(((prepared, choice),), prediction)
 
@@ -64,9 +61,14 @@ def plan_of_fleet(fleet: Fleet, prediction: Prediction) -> Plan:
         )
         for one, choice in fleet
     )
-    accuracies = [one.accuracy for one, _ in fleet if one.accuracy is not None]
+    return plan_of_groups([one for one, _ in fleet], groups, prediction)
+
+
+def plan_of_groups(serving: Sequence[Able], groups: tuple[PlanGroup, ...], prediction: Prediction) -> Plan:
+    """``serving``: of one variant, one for each group."""
+    accuracies = [one.accuracy for one in serving if one.accuracy is not None]
     return Plan(
-        variant=fleet[0][0].key[0],
+        variant=serving[0].key[0],
         hardware=" + ".join(group.hardware for group in groups),
         batch_size=max(group.batch_size for group in groups),
         delay_milliseconds=max(group.delay_milliseconds for group in groups),

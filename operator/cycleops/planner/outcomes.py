@@ -77,7 +77,7 @@ def worst(targets: Sequence[Target], total: Array) -> intervals.Estimate:
     return max(estimates, key=lambda one: one.value + one.half_width)
 
 
-def _classes(targets: Sequence[Target], total: Array) -> Iterator[ClassPrediction]:
+def class_predictions(targets: Sequence[Target], total: Array) -> Iterator[ClassPrediction]:
     for target in targets:
         if target.traffic is not None:
             own = target.estimate(total)
@@ -145,5 +145,5 @@ def prediction_of(
         mean_batch=outcome.mean_batch,
         cache_hit_ratio=hit_ratio,
         extrapolated_share=extrapolated_share,
-        classes=tuple(_classes(targets, outcome.total)),
+        classes=tuple(class_predictions(targets, outcome.total)),
     )

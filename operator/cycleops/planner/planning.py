@@ -6,11 +6,10 @@ from dataclasses import replace
 from cycleops.planner import explain, frontier
 from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.evaluate import Evaluator
-from cycleops.planner.floor import baseline_value
 from cycleops.planner.generation.planning import plan_generation
 from cycleops.planner.memory import Memory
 from cycleops.planner.mix import look, of_mix
-from cycleops.planner.model import Algorithm, Budget, Candidate, Headroom, Limits, Pinned, Settings, Workload
+from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
 from cycleops.planner.nearest import nearest_feasible
 from cycleops.planner.obstacles import obstacle_of
 from cycleops.planner.option import make_plan
@@ -87,8 +86,7 @@ def plan(
 
 def _answer(problem: Problem) -> PlanResult:
     if any(candidate.profile.generation for candidate in problem.candidates):
-        result = plan_generation(problem)
-        return replace(result, sentences=(*result.sentences, *_left_out(problem)))
+        return plan_generation(problem)
     evaluator = problem.evaluator()
     solution = solve(problem, evaluator)
     looked = look(problem, evaluator, solution)
@@ -108,14 +106,6 @@ def _answer(problem: Problem) -> PlanResult:
     return _infeasible(problem, evaluator, solution)
 
 
-def _left_out(problem: Problem) -> list[str]:
-    """What was asked for and is not planned for models that generate."""
-    limits, workload = problem.limits, problem.workload
-    asked = {"headroom": limits.headroom != Headroom(), "classes of traffic": bool(workload.classes)}
-    names = [name for name, given in asked.items() if given]
-    return [f"Not planned for a model that generates, so left out: {' and '.join(names)}."] if names else []
-
-
 def _infeasible(problem: Problem, evaluator: Evaluator, solution: Solution) -> PlanResult:
     judged = _judged(problem, evaluator, solution.prepared)
     points = frontier.points(
@@ -130,7 +120,7 @@ def _infeasible(problem: Problem, evaluator: Evaluator, solution: Solution) -> P
         frontier=frontier.pareto(points),
         nearest=nearest,
         obstacle=obstacle,
-        baseline_accuracy=_baseline(problem),
+        baseline_accuracy=problem.baseline_accuracy,
         sentences=(
             *explain.of_obstacle(obstacle, nearest, budget=problem.budget),
             *explain.of_evidence(problem.candidates),
@@ -154,7 +144,7 @@ def _result(
         frontier=frontier.pareto(points),
         nearest=(),
         obstacle=obstacle,
-        baseline_accuracy=_baseline(problem),
+        baseline_accuracy=problem.baseline_accuracy,
         sentences=tuple(sentences),
     )
 
@@ -172,10 +162,3 @@ def _judged(problem: Problem, evaluator: Evaluator, prepared: Sequence[Prepared]
     delay = (pinned.delay_milliseconds or 0.0) / 1000
     choice = Choice(batch_size=pinned.batch_size, delay_seconds=delay, replicas=pinned.replicas)
     return make_plan(one, choice, evaluator.predict(one, choice))
-
-
-def _baseline(problem: Problem) -> float | None:
-    floor = problem.budget.accuracy
-    if floor is None or floor.baseline is None:
-        return None
-    return baseline_value(floor=floor, hardware=None, candidates=problem.candidates)

@@ -1,16 +1,21 @@
 """From candidates to those that may be simulated: pinned, measured, in range, accurate enough. Each loss is told."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
 
+from cycle_wire.profile import Profile
 from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.evaluate import Evaluator
-from cycleops.planner.floor import judge
+from cycleops.planner.floor import baseline_value, judge
 from cycleops.planner.memory import Memory
 from cycleops.planner.model import Algorithm, Budget, Candidate, Limits, Pinned, Settings, Workload
 from cycleops.planner.result import Rejected, RejectReason
 from cycleops.planner.service_time import IncompleteProfileError, ServiceTimes
 from cycleops.planner.traffic import length_quantile
+
+TimesT = TypeVar("TimesT")
 
 # A delay fills batches. Below this busy share there is little to gain by that, and each request would wait longer.
 DELAY_PAYS_FROM = 0.5
@@ -45,6 +50,20 @@ class Problem:
             memory=self.memory,
         )
 
+    @cached_property
+    def baselines(self) -> tuple[Candidate, ...]:
+        """Those that the accuracy floor is counted from."""
+        floor = self.budget.accuracy
+        return tuple(one for one in self.candidates if floor is not None and one.profile.variant == floor.baseline)
+
+    @property
+    def baseline_accuracy(self) -> float | None:
+        """Of the floor's baseline, where it was best; None without one."""
+        floor = self.budget.accuracy
+        if floor is None or floor.baseline is None:
+            return None
+        return baseline_value(floor=floor, hardware=None, candidates=self.baselines)
+
     def replica_bounds(self, candidate: Candidate) -> tuple[int, int]:
         """Fewest and most replicas on this candidate's hardware."""
         if self.pinned.replicas is not None:
@@ -65,33 +84,62 @@ def rejection(candidate: Candidate, batch_size: int | None, reason: RejectReason
 
 def prepare(problem: Problem) -> tuple[list[Prepared], list[Rejected]]:
     """What passes, and what does not with the first reason that stands against it."""
-    passed: list[Prepared] = []
+    passed, rejected = able(problem, times_of=problem.memory.times, outside=_outside)
+    return [Prepared(candidate=one, times=times, accuracy=accuracy) for one, times, accuracy in passed], rejected
+
+
+def able(
+    problem: Problem,
+    *,
+    times_of: Callable[[Profile], TimesT],
+    outside: Callable[[Problem, Candidate, TimesT], str | None],
+) -> tuple[list[tuple[Candidate, TimesT, float | None]], list[Rejected]]:
+    """Candidates with times and accuracy. ``times_of`` raises IncompleteProfileError; ``outside`` says what lies beyond
+    what was measured.
+    """
+    passed: list[tuple[Candidate, TimesT, float | None]] = []
     rejected: list[Rejected] = []
     for candidate in problem.candidates:
-        result = _prepared(problem, candidate)
-        if isinstance(result, Prepared):
-            passed.append(result)
+        if lost := _not_pinned(problem.pinned, candidate):
+            rejected.append(lost)
+            continue
+        try:
+            times = times_of(candidate.profile)
+        except IncompleteProfileError as error:
+            message = f"the profile of {candidate.label} can't be planned from: {error}"
+            rejected.append(rejection(candidate, None, RejectReason.NO_ROWS, message))
+            continue
+        if message := outside(problem, candidate, times) or "":
+            rejected.append(rejection(candidate, None, RejectReason.OUTSIDE_MEASURED_RANGE, message))
+            continue
+        verdict = judge(candidate=candidate, floor=problem.budget.accuracy, candidates=problem.baselines)
+        if verdict.rejected:
+            rejected.append(verdict.rejected)
         else:
-            rejected.append(result)
+            passed.append((candidate, times, verdict.accuracy))
     return passed, rejected
 
 
-def _prepared(problem: Problem, candidate: Candidate) -> Prepared | Rejected:
-    pinned = problem.pinned
+def _not_pinned(pinned: Pinned, candidate: Candidate) -> Rejected | None:
     for wanted, own in ((pinned.variant, candidate.profile.variant), (pinned.hardware, candidate.hardware.name)):
         if wanted not in (None, own):
             return rejection(candidate, None, RejectReason.NOT_PINNED, f"{wanted} is pinned, not {own}")
-    try:
-        times = problem.memory.times(candidate.profile)
-    except IncompleteProfileError as error:
-        message = f"the profile of {candidate.label} can't be planned from: {error}"
-        return rejection(candidate, None, RejectReason.NO_ROWS, message)
-    if outside := _outside(problem, candidate, times):
-        return rejection(candidate, None, RejectReason.OUTSIDE_MEASURED_RANGE, outside)
-    verdict = judge(candidate=candidate, floor=problem.budget.accuracy, candidates=problem.candidates)
-    if verdict.rejected:
-        return verdict.rejected
-    return Prepared(candidate=candidate, times=times, accuracy=verdict.accuracy)
+    return None
+
+
+def stage_cap(
+    problem: Problem, candidate: Candidate, milliseconds: Callable[[], tuple[float, float]]
+) -> Rejected | None:
+    """A cap of pre or post that no number of replicas can mend. ``milliseconds``: both at the percentile."""
+    budget = problem.budget
+    caps = (budget.pre_milliseconds, budget.post_milliseconds)
+    if caps == (None, None):
+        return None
+    for term, value, cap in zip(("pre", "post"), milliseconds(), caps, strict=True):
+        if cap is not None and value > cap:
+            text = f"p{budget.percentile:g} of {term} is {value:.1f} ms on {candidate.label}, above the cap {cap:g} ms"
+            return rejection(candidate, None, RejectReason.STAGE_CAP, text)
+    return None
 
 
 def _outside(problem: Problem, candidate: Candidate, times: ServiceTimes) -> str | None:

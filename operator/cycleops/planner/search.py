@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from cycleops.planner import explain
 from cycleops.planner.choice import Choice, Prepared
 from cycleops.planner.evaluate import Evaluator
-from cycleops.planner.option import Option, cost_of
-from cycleops.planner.prepare import Problem, batch_sizes, delays_seconds, prepare, rejection
+from cycleops.planner.option import Option
+from cycleops.planner.prepare import Problem, batch_sizes, delays_seconds, prepare, rejection, stage_cap
+from cycleops.planner.replicas import affordable, cost_of, fewest
 from cycleops.planner.result import Rejected, RejectReason
 
 # Candidates on the frontier that are simulated for it alone, those that the search looked at included.
@@ -50,14 +51,8 @@ def solve(problem: Problem, evaluator: Evaluator) -> Solution:
 def screen(problem: Problem, evaluator: Evaluator, prepared: Prepared) -> Rejected | None:
     """What no number of replicas can mend: caps by term, and T on an idle server."""
     budget, candidate = problem.budget, prepared.candidate
-    caps = (budget.pre_milliseconds, budget.post_milliseconds)
-    if caps != (None, None):
-        for term, value, cap in zip(("pre", "post"), evaluator.stage_milliseconds(prepared), caps, strict=True):
-            if cap is not None and value > cap:
-                message = (
-                    f"p{budget.percentile:g} of {term} is {value:.1f} ms on {candidate.label}, above the cap {cap:g} ms"
-                )
-                return rejection(candidate, None, RejectReason.STAGE_CAP, message)
+    if lost := stage_cap(problem, candidate, lambda: evaluator.stage_milliseconds(prepared)):
+        return lost
     total = evaluator.idle_milliseconds(prepared, within=budget.latency_milliseconds)
     if total > budget.latency_milliseconds:
         message = (
@@ -142,17 +137,14 @@ def _hope(prepared: Prepared, batch_size: int, replicas: int) -> tuple[float, fl
 
 def first_replicas(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int) -> int:
     """Fewest replicas that the rate and the bound on the wait leave open; beyond the most allowed, the rate's own."""
-    fewest, most = problem.replica_bounds(prepared.candidate)
+    least, most = problem.replica_bounds(prepared.candidate)
     needed = evaluator.stable_replicas(prepared, batch_size)
     while needed <= most:
         wait = evaluator.wait_bound_milliseconds(prepared, batch_size=batch_size, replicas=needed)
         if wait <= problem.budget.latency_milliseconds:
             break
         needed += 1
-    replicas = max(fewest, needed)
-    while problem.limits.headroom.left_of(replicas) < needed:
-        replicas += 1
-    return replicas
+    return problem.limits.headroom.replicas_for(needed, fewest=least)
 
 
 def _size(
@@ -173,7 +165,7 @@ def _size(
         return explain.above_capacity(problem, evaluator, prepared, batch_size, most)
     if failed == most:
         return explain.out_of_replicas(problem, evaluator, prepared, batch_size, most)
-    top = _affordable(prepared, rival, most)
+    top = affordable(prepared, rival, most)
     if rival is not None and failed >= top:
         return explain.too_dear(problem, evaluator, prepared, batch_size, failed + 1, rival)
     best = _hold(problem, evaluator, prepared, batch_size, top)
@@ -185,27 +177,10 @@ def _size(
 
 
 def _fewest(problem: Problem, evaluator: Evaluator, best: Option, failed: int) -> Option:
-    """Between what failed and what holds, by steps from below that double, then halve."""
-    step, one, size = 1, best.prepared, best.choice.batch_size
-    while best.choice.replicas - failed > 1:
-        replicas = min(failed + step, (failed + best.choice.replicas) // 2)
-        found = _hold(problem, evaluator, one, size, replicas)
-        best, failed, step = (best, replicas, 2 * step) if found is None else (found, failed, step)
-    return best
+    def hold(replicas: int) -> Option | None:
+        return _hold(problem, evaluator, best.prepared, best.choice.batch_size, replicas)
 
-
-def _affordable(prepared: Prepared, rival: Option | None, most: int) -> int:
-    """Replicas, at most ``most``, that cost no more than the rival; or less, where it is the more accurate one."""
-    cost = prepared.candidate.hardware.cost_per_hour
-    if rival is None:
-        return most
-    must_be_cheaper = prepared.lack_of_accuracy > rival.prepared.lack_of_accuracy
-    if cost == 0:
-        return 0 if must_be_cheaper and rival.cost_per_hour == 0 else most
-    replicas = int(rival.cost_per_hour / cost + 1e-6)
-    if must_be_cheaper and cost_of(prepared, replicas) >= rival.cost_per_hour:
-        replicas -= 1
-    return min(most, replicas)
+    return fewest(hold, failed=failed, holds=best.choice.replicas, found=best)
 
 
 def _hold(problem: Problem, evaluator: Evaluator, prepared: Prepared, batch_size: int, replicas: int) -> Option | None:

@@ -9,8 +9,7 @@ to never fall when length or batch grows, since a fall is noise. Below the short
 above the longest, the law goes on (or the last slope), and the search refuses workloads in which that would matter.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cycle_wire.profile import Histogram, Pace, Profile, ProfileRow
+from cycleops.planner.histograms import LEVELS, flat, levels, pooled, quantiles
 from cycleops.planner.laws import ComputeLaw, fit_compute
 from cycleops.planner.simulation.rules import Table
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
-LEVELS = 256
 LAW_TRUSTED_TO = 0.15  # relative residual; with a worse law its bends would do more harm than straight lines
 MAXIMUM_EXTRAPOLATION = 2  # times the longest measured length
 POOLING = 200  # samples at which a row's own shape counts as much as that of all rows
@@ -54,26 +53,26 @@ class ServiceTimes:
 
     def mean_compute_seconds(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
         """Mean compute of a batch, by the mean length of its inputs."""
-        sizes = np.array([float(batch_size)])
-        ratio = self._ratio(self._over_law_mean, lengths, heavy)
-        by_size = _interpolate(ratio, np.array(self.batch_sizes, dtype=float), sizes, axis=0)
-        means: Array = by_size[0, :, 0] * self._law(sizes, lengths)[0]
+        means: Array = self._of_batch(self._over_law_mean, batch_size, lengths, heavy)[:, 0]
         return means
 
     def compute_quantiles(self, *, batch_size: int, lengths: Array, heavy: float) -> Array:
         """Compute of a batch: [mean length of its inputs, level] in seconds."""
+        return self._of_batch(self._over_law, batch_size, lengths, heavy)
+
+    def _of_batch(self, over_law: Array, batch_size: int, lengths: Array, heavy: float) -> Array:
+        """[mean length of its inputs, level] in seconds."""
         sizes = np.array([float(batch_size)])
-        ratio = self._ratio(self._over_law, lengths, heavy)
-        by_size = _interpolate(ratio, np.array(self.batch_sizes, dtype=float), sizes, axis=0)
-        quantiles: Array = by_size[0] * self._law(sizes, lengths)[0][:, None]
-        return quantiles
+        by_length = np.tensordot(_weights(sizes, self.batch_sizes)[0], _blend(over_law, heavy), axes=1)
+        seconds: Array = self._by_length(by_length, lengths) * self._law(sizes, lengths)[0][:, None]
+        return seconds
 
     def table(self, *, lengths: Array, bucket_of: Indices, maximum_batch: int, heavy: float) -> Table:
         """For the simulation: batches of any size up to this, with ``lengths`` the mean tokens of each bucket."""
-        sizes, grid = np.arange(maximum_batch + 1, dtype=float), np.array(self.batch_sizes, dtype=float)
-        left, share = _places(sizes, grid)
+        sizes = np.arange(maximum_batch + 1, dtype=float)
+        left, share = _places(sizes, np.array(self.batch_sizes, dtype=float))
         return Table(
-            ratio=np.ascontiguousarray(self._ratio(self._over_law, lengths, heavy)),
+            ratio=self._by_length(_blend(self._over_law, heavy), lengths),
             law=self._law(np.maximum(sizes, 1.0), lengths),
             left=left,
             share=share,
@@ -82,7 +81,8 @@ class ServiceTimes:
 
     def pre_table(self, *, lengths: Array, heavy: float) -> Array:
         """Pre of one request: [length, level] in seconds."""
-        return _interpolate(_blend(self.pre, heavy), np.array(self.lengths, dtype=float), lengths, axis=0)
+        pre: Array = _weights(lengths, self.lengths) @ _blend(self.pre, heavy)
+        return pre
 
     def post_levels(self, *, heavy: float) -> Array:
         return _blend(self.post, heavy)
@@ -99,12 +99,12 @@ class ServiceTimes:
         mean: Array = self._over_law.mean(axis=-1, keepdims=True)
         return mean
 
-    def _ratio(self, over_law: Array, lengths: Array, heavy: float) -> Array:
-        """[measured batch size, length, level]."""
-        grid = np.array(self.lengths, dtype=float)
+    def _by_length(self, over_law: Array, lengths: Array) -> Array:
+        """From [..., measured length, level] to [..., length, level]."""
         if self.law is not None:
-            lengths = np.minimum(lengths, grid[-1])  # beyond, the law alone goes on
-        return _interpolate(_blend(over_law, heavy), grid, lengths, axis=1)
+            lengths = np.minimum(lengths, self.lengths[-1])  # beyond, the law alone goes on
+        ratio: Array = _weights(lengths, self.lengths) @ over_law
+        return ratio
 
     def _law(self, sizes: Array, lengths: Array) -> Array:
         """[batch size, length]; 1 where the rows follow no law."""
@@ -136,6 +136,7 @@ def service_times(profile: Profile) -> ServiceTimes:
             ]
         )
     )
+    by_pace = [{length: _at(cells, pace, length) for length in lengths} for pace in Pace]
     law = _law(profile, compute[0].mean(axis=-1), sizes, lengths)
     bare = ServiceTimes(
         batch_sizes=sizes,
@@ -143,10 +144,10 @@ def service_times(profile: Profile) -> ServiceTimes:
         compute=compute,
         law=law,
         parameters=profile.parameters,
-        pre=np.array([[_quantiles(_merged(r.pre for r in _at(cells, p, n))) for n in lengths] for p in Pace]),
-        post=np.array([_quantiles(_merged(r.post for n in lengths for r in _at(cells, p, n))) for p in Pace]),
-        overhead=_quantiles(profile.overhead),
-        cache_hit=_quantiles(profile.cache_hit),
+        pre=np.array([[levels(*(row.pre for row in at[n])) for n in lengths] for at in by_pace]),
+        post=np.array([levels(*(row.post for n in lengths for row in at[n])) for at in by_pace]),
+        overhead=levels(profile.overhead),
+        cache_hit=levels(profile.cache_hit),
         overhead_cpu_seconds=profile.overhead_cpu_seconds,
         cache_hit_cpu_seconds=profile.cache_hit_cpu_seconds,
         residual=0.0,
@@ -181,30 +182,6 @@ def _at(cells: Cells, pace: Pace, length: int) -> list[ProfileRow]:
     return [row for row in rows if row.pace is pace] or rows
 
 
-def _merged(histograms: Iterable[Histogram]) -> Histogram:
-    counts: Counter[int] = Counter()
-    for histogram in histograms:
-        for bucket, count in zip(histogram.buckets, histogram.counts, strict=True):
-            counts[bucket] += count
-    buckets = sorted(counts)
-    return Histogram.model_construct(buckets=buckets, counts=[counts[bucket] for bucket in buckets])
-
-
-def _quantiles(histogram: Histogram) -> Array:
-    """Seconds at the middle of each level; zeros when nothing was measured."""
-    if not histogram.count:
-        return np.zeros(LEVELS)
-    return _levels(np.array(histogram.values_seconds()), np.array(histogram.counts))
-
-
-def _levels(values: Array, counts: NDArray[np.int64]) -> Array:
-    """Quantiles of rising values that occur so often."""
-    seen = np.cumsum(counts)
-    targets = (np.arange(LEVELS) + 0.5) / LEVELS * seen[-1]
-    quantiles: Array = values[np.searchsorted(seen, targets)]
-    return quantiles
-
-
 def _with_pooled_tails(rows: Sequence[Sequence[Histogram]]) -> Array:
     """Quantiles of each row: [batch size, length, level].
 
@@ -213,14 +190,12 @@ def _with_pooled_tails(rows: Sequence[Sequence[Histogram]]) -> Array:
     together. That takes disturbances to be relative to the time they disturb.
     """
     every = [histogram for row in rows for histogram in row]
-    medians = [histogram.quantile_seconds(0.5) for histogram in every]
-    ratios = np.concatenate([np.array(h.values_seconds()) / m for h, m in zip(every, medians, strict=True)])
-    counts = np.concatenate([np.array(h.counts) for h in every])
-    order = np.argsort(ratios)
-    shape = _levels(ratios[order], counts[order])
-    weights = [h.count / (h.count + POOLING) for h in every]
-    mixed = [w * _quantiles(h) + (1 - w) * m * shape for h, m, w in zip(every, medians, weights, strict=True)]
-    return np.array(mixed).reshape(len(rows), len(rows[0]), LEVELS)
+    own, medians = quantiles(every), quantiles(every, np.array([0.5]))
+    values, counts = flat(every)
+    shape = pooled(values / np.repeat(medians, [len(one.buckets) for one in every]), counts)
+    weights = np.array([one.count / (one.count + POOLING) for one in every])[:, None]
+    mixed: Array = weights * own + (1 - weights) * medians * shape
+    return mixed.reshape(len(rows), len(rows[0]), LEVELS)
 
 
 def _blend(paces: Array, heavy: float) -> Array:
@@ -236,15 +211,17 @@ def _rising_mean(compute: Array) -> Array:
     return scaled
 
 
-def _interpolate(values: Array, grid: Array, points: Array, *, axis: int) -> Array:
-    """Piecewise linear along ``axis``: the first value below the grid, the last slope above it, at most to twice."""
-    left, share = _places(points, grid)
-    if len(grid) == 1:
-        return np.take(values, left, axis=axis)
-    share = share.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
-    low, high = np.take(values, left, axis=axis), np.take(values, left + 1, axis=axis)
-    result: Array = low + share * (high - low)
-    return result
+def _weights(points: Array, grid: Sequence[int]) -> Array:
+    """[point, place of the grid]: what each value on the grid counts at a point, piecewise linearly between them.
+
+    Below the grid it is the first value; above it the last slope goes on, at most to twice the grid's end.
+    """
+    left, share = _places(points, np.array(grid, dtype=float))
+    weights, which = np.zeros((len(points), len(grid))), np.arange(len(points))
+    weights[which, left] = 1.0 - share
+    if len(grid) > 1:
+        weights[which, left + 1] = share
+    return weights
 
 
 def _places(points: Array, grid: Array) -> tuple[Indices, Array]:

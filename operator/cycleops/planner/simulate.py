@@ -173,32 +173,28 @@ def simulate(
         maximum_batch=shape.maximum_batch,
         delay_seconds=shape.delay_seconds,
     )
-    outcome = simulate_fleet(
-        draws=draws,
-        groups=[group],
-        paths=[Path.of(draws=draws, station=station, hit_ratio=hit_ratio)],
-        balancing=Balancing(
-            algorithm=shape.algorithm, dispatchers=shape.dispatchers, hash_load_percent=shape.hash_load_percent
-        ),
-        arrival=np.cumsum(draws.gaps) / rate_per_second,
-        warm_up=warm_up,
+    balancing = Balancing(
+        algorithm=shape.algorithm, dispatchers=shape.dispatchers, hash_load_percent=shape.hash_load_percent
     )
+    paths = [Path.of(draws=draws, station=station, hit_ratio=hit_ratio)]
+    requests = requests_of(draws, paths, balancing, np.cumsum(draws.gaps) / rate_per_second)
+    outcome = simulate_fleet(requests=requests, groups=[group], paths=paths, balancing=balancing, warm_up=warm_up)
     assert isinstance(outcome, Outcome)  # without patience it runs to its end
     return outcome
 
 
 def simulate_fleet(
     *,
-    draws: Draws,
+    requests: Requests,
     groups: Sequence[Group],
     paths: Sequence[Path],
     balancing: Balancing,
-    arrival: Array,
     warm_up: int | None = None,
     patience: Patience | None = None,
 ) -> Outcome | GivenUp:
-    """Replicas of several kinds behind the same balancers. ``paths``: of each group, with one hit ratio for all."""
-    requests = _requests(draws, paths, balancing, arrival)
+    """Replicas of several kinds behind the same balancers. ``paths``: of each group, with one hit ratio for all;
+    ``requests``: as :func:`requests_of` makes them of these.
+    """
     if any(group.station.pods_per_core for group in groups):
         if len(groups) > 1:
             raise ValueError("replicas of several kinds can't be simulated on shared cores")
@@ -210,11 +206,12 @@ def simulate_fleet(
     served = _served(requests, table, fleet_of, balancing, patience)
     if served.given_up:
         return GivenUp(largest_batch=served.largest_batch)
-    warm = math.ceil(WARM_UP_SHARE * draws.count) if warm_up is None else warm_up
+    count = len(requests.arrival)
+    warm = math.ceil(WARM_UP_SHARE * count) if warm_up is None else warm_up
     kind = fleet_of.kind[served.chosen]
     path = paths[0] if len(paths) == 1 else Path.chosen(paths, kind)
     miss = ~path.hit
-    ready = requests.ready[0] if len(paths) == 1 else requests.ready[kind, np.arange(draws.count)]
+    ready = requests.ready[0] if len(paths) == 1 else requests.ready[kind, np.arange(count)]
     queue = served.start - ready
     total = np.where(miss, path.overhead + path.pre + queue + served.compute + path.post, path.hit_time)
     keep = np.flatnonzero(miss[warm:]) + warm
@@ -225,18 +222,20 @@ def simulate_fleet(
         compute=served.compute[keep],
         post=path.post[keep],
         overhead=path.overhead[keep],
-        utilization=served.busy_seconds / (len(fleet_of.kind) * float(arrival[-1])),
+        utilization=served.busy_seconds / (len(fleet_of.kind) * float(requests.arrival[-1])),
         mean_batch=float(miss.sum()) / max(served.batches, 1),
         largest_batch=served.largest_batch,
         warm_up=warm,
         start=served.start[warm:],
         replica=served.chosen[warm:],
         missed=miss[warm:],
-        shares=tuple((np.bincount(kind, minlength=len(groups)) / draws.count).tolist()),
+        shares=tuple((np.bincount(kind, minlength=len(groups)) / count).tolist()),
     )
 
 
-def _requests(draws: Draws, paths: Sequence[Path], balancing: Balancing, arrival: Array) -> Requests:
+def requests_of(draws: Draws, paths: Sequence[Path], balancing: Balancing, arrival: Array) -> Requests:
+    """``arrival``: of each request, in seconds."""
+
     def each(rows: list[Array]) -> Array:
         return rows[0][None] if len(rows) == 1 else np.stack(rows)
 

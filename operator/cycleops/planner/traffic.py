@@ -11,9 +11,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from cycleops.planner.histograms import LEVELS
 from cycleops.planner.model import Workload
 from cycleops.planner.rhythm import Bursts, Recorded
-from cycleops.planner.service_time import LEVELS
 from cycleops.planner.simulation.arrivals import burst_gaps, gamma_gaps, recorded_gaps
 
 Array = NDArray[np.float64]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from cycleops.planner.histograms import LEVELS
 from cycleops.planner.model import Algorithm, Workload
-from cycleops.planner.service_time import LEVELS
 from cycleops.planner.simulate import Outcome, Shape, Station, simulate
 from cycleops.planner.simulation.rules import Table, table_of
 from cycleops.planner.traffic import Draws, draw

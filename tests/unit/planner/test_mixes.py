@@ -74,11 +74,11 @@ def test_what_one_class_costs_stands_beside_the_mix() -> None:
 
 
 def test_infeasible_mixes_say_what_would_be_feasible() -> None:
-    result = ask(2_500, limits=replace(LIMITS, maximum_replicas=3))
+    result = ask(3_000, limits=replace(LIMITS, maximum_replicas=3))
     assert not result.feasible
     nearest = {one.dimension: one for one in result.nearest}
     assert nearest[Dimension.REPLICAS].value > 3
-    assert 0 < nearest[Dimension.RATE].value < 2_500
+    assert 0 < nearest[Dimension.RATE].value < 3_000
     lower = ask(nearest[Dimension.RATE].value, limits=replace(LIMITS, maximum_replicas=3))
     assert found(lower).cost_per_hour <= nearest[Dimension.RATE].cost_per_hour
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cycle_wire.profile import Pace
-from cycleops.planner.service_time import LEVELS, IncompleteProfileError, heaviness, service_times
+from cycleops.planner.histograms import LEVELS
+from cycleops.planner.service_time import IncompleteProfileError, heaviness, service_times
 from tests.unit.planner.profiles import compute_seconds, histogram, profile
 
 BASE = 0.008

@@ -7,11 +7,12 @@ import pytest
 
 from cycleops.planner import Budget, Candidate, HardwareOption, Limits, Pinned, Workload, plan
 from cycleops.planner.choice import Choice, Prepared
+from cycleops.planner.histograms import LEVELS
 from cycleops.planner.model import Algorithm, Settings
 from cycleops.planner.prepare import Problem
 from cycleops.planner.queueing import percentile_of_misses
 from cycleops.planner.rhythm import Bursts, Recorded
-from cycleops.planner.service_time import LEVELS, service_times
+from cycleops.planner.service_time import service_times
 from cycleops.planner.simulate import GivenUp, Outcome
 from cycleops.planner.simulation import fleet_kernel, kernels
 from cycleops.planner.simulation.arrivals import burst_gaps, gamma_gaps, recorded_gaps

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cycleops.planner.histograms import LEVELS
 from cycleops.planner.queueing import erlang_c
-from cycleops.planner.service_time import LEVELS
 from cycleops.planner.simulation.intervals import quantile
 from cycleops.planner.simulation.queues import first_come_first_served, serve_batches
 from cycleops.planner.simulation.rules import Rules

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cycleops.planner.generation.outcomes import GenerationSizing, prediction_of, sizing_of
+from cycleops.planner.choice import Able
+from cycleops.planner.generation.outcomes import GenerationSizing, prediction_of, sizing_of, stricter
 from cycleops.planner.generation.rules import Admission
 from cycleops.planner.generation.simulate import (
     GenerationDraws,
@@ -19,8 +21,8 @@ from cycleops.planner.generation.simulate import (
     simulate_generation,
 )
 from cycleops.planner.generation.times import GenerationTimes
-from cycleops.planner.model import Algorithm, Candidate, Settings, Workload
-from cycleops.planner.outcomes import quantile
+from cycleops.planner.model import Algorithm, Settings, Workload
+from cycleops.planner.outcomes import Target, quantile, targets_of
 from cycleops.planner.result import Dimension, Prediction
 
 Array = NDArray[np.float64]
@@ -31,21 +33,8 @@ BEYOND_PERCENTILE = 60  # requests, as far as MOST_TOKENS allows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generator:
-    """A candidate whose profile can be planned from, and whose accuracy is known to be high enough."""
-
-    candidate: Candidate
+class Generator(Able):
     times: GenerationTimes
-    accuracy: float | None
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.candidate.profile.variant, self.candidate.hardware.name
-
-    @property
-    def lack_of_accuracy(self) -> float:
-        """Lower is better."""
-        return 1.0 if self.accuracy is None else -self.accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,36 +58,60 @@ class GenerationEvaluator:
     settings: Settings
     seed: int
     draws: GenerationDraws = field(init=False)
+    targets: tuple[Target, ...] = field(init=False)
+    _sized: dict[Key, GenerationSizing] = field(init=False, default_factory=dict)
     _kept: dict[Key, GenerationSizing] = field(init=False, default_factory=dict)
     _paths: dict[tuple[tuple[str, str], float], GenerationPath] = field(init=False, default_factory=dict)
     _costs: dict[tuple[tuple[str, str], int], float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         answer = self.workload.output_tokens_p50 or 1
-        wanted = max(self.settings.requests, math.ceil(BEYOND_PERCENTILE / (1 - self.percentile / 100)))
+        beyond = [(1.0, self.percentile), *((one.rate_share, one.percentile) for one in self.workload.classes)]
+        needed = (math.ceil(BEYOND_PERCENTILE / (1 - percentile / 100) / share) for share, percentile in beyond)
+        wanted = max(self.settings.requests, *needed)
         self.draws = draw_generation(
             workload=self.workload,
             requests=min(wanted, max(LEAST_REQUESTS, MOST_TOKENS // answer)),
             dispatchers=self.settings.dispatchers,
             seed=self.seed,
         )
+        self.targets = targets_of(self.workload, self.percentile, self.draws.base.traffic)
 
     @property
     def evaluations(self) -> Mapping[Key, GenerationSizing]:
-        return self._kept
+        return self._sized
 
     @property
     def miss_rate_per_second(self) -> float:
         return self.workload.rate_per_second * (1 - self.workload.cache_hit_ratio_lower)
 
     def size(self, one: Generator, choice: GenerationChoice) -> GenerationSizing:
-        """With the hits that there is evidence for."""
+        """With the hits that there is evidence for, and where the load is tight, with more requests too."""
+        key = (one.key, choice)
+        if key not in self._sized:
+            own = self._size(one, choice)
+            tight = self.load(one, choice.sequences, choice.replicas) > self.settings.tight_from
+            self._sized[key] = stricter(own, self.tight.size(one, choice)) if tight else own
+        return self._sized[key]
+
+    @cached_property
+    def tight(self) -> "GenerationEvaluator":
+        """Under as many more requests as a tight load must leave room for."""
+        more = self.workload.rate_per_second * self.settings.tight_growth
+        return replace(
+            self,
+            workload=replace(self.workload, rate_per_second=more),
+            settings=replace(self.settings, maximum_utilization=0.99, tight_from=math.inf),
+        )
+
+    def _size(self, one: Generator, choice: GenerationChoice) -> GenerationSizing:
+        """At the rate itself."""
         key = (one.key, choice)
         if key not in self._kept:
             same = self._never_full(one, choice)
             if same is None:
                 outcome = self._simulate(one, choice, self.workload.cache_hit_ratio_lower)
-                same = sizing_of(outcome, percentile=self.percentile)
+                same = sizing_of(outcome, percentile=self.percentile, targets=self.targets)
             self._kept[key] = same
         return self._kept[key]
 
@@ -117,6 +130,7 @@ class GenerationEvaluator:
         seen = prediction_of(
             self._simulate(one, choice, hit_ratio),
             percentile=self.percentile,
+            targets=self.targets,
             times=one.times,
             load=self.load(one, choice.sequences, choice.replicas),
             hit_ratio=hit_ratio,
@@ -132,7 +146,8 @@ class GenerationEvaluator:
         total = np.where(path.hit, path.hit_time, first + (self.draws.output - 1) * decode + path.post)
         steps = np.where(path.hit, 0, self.draws.output - 1)
         return {
-            Dimension.LATENCY: 1000 * quantile(total, share),
+            Dimension.LATENCY: 1000
+            * max(quantile(t.of(total), t.percentile / 100) / t.latency_share for t in self.targets),
             Dimension.FIRST_TOKEN: 1000 * quantile(first[~path.hit], share),
             Dimension.PER_TOKEN: 1000 * _weighted_quantile(decode, steps, share),
         }

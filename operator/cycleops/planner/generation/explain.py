@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cycleops.planner.explain import of_headroom, replicas_text
+from cycleops.planner.explain import accuracy_text, lost_to, of_classes, of_headroom, of_tight_load, replicas_text
 from cycleops.planner.generation.evaluate import GenerationChoice, GenerationEvaluator, Generator
 from cycleops.planner.generation.outcomes import NAMES, broken, caps_of
 from cycleops.planner.prepare import Problem, rejection
+from cycleops.planner.replicas import cost_of
 from cycleops.planner.result import Dimension, Generated, Plan, Rejected, RejectReason
 
 if TYPE_CHECKING:
@@ -68,12 +69,12 @@ def too_dear(
     accurate.
     """
     sequences, replicas = choice.sequences, choice.replicas
-    cost = round(one.candidate.hardware.cost_per_hour * replicas, 9)
+    cost = cost_of(one, replicas)
     message = (
         f"needs {replicas_text(replicas)} or more, {cost:g} per hour; the budget is held for {best.cost_per_hour:g}"
     )
     if cost <= best.cost_per_hour:
-        message += f", at an accuracy of {_accuracy(best.one)} against {_accuracy(one)}"
+        message += f", at an accuracy of {accuracy_text(best.one)} against {accuracy_text(one)}"
         return rejection(one.candidate, sequences, RejectReason.LESS_ACCURATE, message)
     if replicas > 1:
         fewer = replace(choice, replicas=problem.limits.headroom.left_of(replicas - 1))
@@ -85,19 +86,11 @@ def too_dear(
 
 
 def beaten(problem: Problem, option: GenerationOption, best: GenerationOption) -> Rejected:
-    cost = option.cost_per_hour
-    needs = f"holds the budget with {replicas_text(option.choice.replicas)} at {cost:g} per hour"
-    if cost > best.cost_per_hour:
-        reason, message = RejectReason.COSTLIER, f"{needs}; the plan costs {best.cost_per_hour:g}"
-    elif option.rank[1] > best.rank[1]:
-        reason = RejectReason.LESS_ACCURATE
-        accuracies = f"{_accuracy(option.one)} against {_accuracy(best.one)}"
-        message = f"{needs}, as cheap as the plan, but its accuracy is {accuracies}"
-    else:
-        reason = RejectReason.SLOWER
-        latency = f"{option.sizing.latency_ms:.1f} ms against {best.sizing.latency_ms:.1f} ms"
-        message = f"{needs}, as cheap and accurate as the plan, but its p{problem.budget.percentile:g} is {latency}"
-    return rejection(option.one.candidate, option.choice.sequences, reason, message)
+    choice = option.choice
+    return lost_to(
+        best.rank, option.rank, one=option.one, best=best.one, size=choice.sequences, replicas=choice.replicas,
+        percentile=problem.budget.percentile,
+    )  # fmt: skip
 
 
 def of_plan(problem: Problem, plan: Plan, generated: Generated) -> list[str]:
@@ -125,6 +118,8 @@ def of_plan(problem: Problem, plan: Plan, generated: Generated) -> list[str]:
         f"{predicted.mean_batch:.2f} sequences get a token in a step on average, {generated.tokens_per_second:.1f} "
         f"tokens per second together; {name} of the wait for a place is {_queue(plan):.1f} ms or less."
     )
+    sentences += of_tight_load(problem, plan)
+    sentences += of_classes(budget, predicted)
     sentences += of_headroom(problem.limits.headroom, plan)
     if plan.accuracy is not None and budget.accuracy is not None:
         sentences.append(f"{budget.accuracy.metric} measured on {plan.hardware} is {plan.accuracy:.4f}.")
@@ -144,7 +139,3 @@ def of_plan(problem: Problem, plan: Plan, generated: Generated) -> list[str]:
 
 def _queue(plan: Plan) -> float:
     return plan.predicted.queue.p99_ms
-
-
-def _accuracy(one: Generator) -> str:
-    return "unknown" if one.accuracy is None else f"{one.accuracy:.4f}"

@@ -1,16 +1,17 @@
 """From a simulation of generation to what is said of it: percentiles with their intervals, and the band of errors."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cycle_wire.profile import GROWTH, MAXIMUM_BUCKET
 from cycleops.planner.generation.simulate import GenerationOutcome
 from cycleops.planner.generation.times import GenerationTimes
+from cycleops.planner.histograms import MIDDLES
 from cycleops.planner.model import Budget
-from cycleops.planner.outcomes import HISTOGRAM_ERROR, quantile
+from cycleops.planner.outcomes import HISTOGRAM_ERROR, Target, class_predictions, quantile, worst
 from cycleops.planner.result import Dimension, Generated, Prediction, Term, TokenTime
 from cycleops.planner.simulation import intervals
 from cycleops.planner.simulation.intervals import Estimate
@@ -42,6 +43,16 @@ class GenerationSizing:
             Dimension.FIRST_TOKEN: self.first_token_ms,
             Dimension.PER_TOKEN: self.per_token_ms,
         }[dimension]
+
+
+def stricter(one: GenerationSizing, other: GenerationSizing) -> GenerationSizing:
+    """The longer of each time."""
+    return replace(
+        one,
+        latency_ms=max(one.latency_ms, other.latency_ms),
+        first_token_ms=max(one.first_token_ms, other.first_token_ms),
+        per_token_ms=max(one.per_token_ms, other.per_token_ms),
+    )
 
 
 def caps_of(budget: Budget) -> dict[Dimension, float]:
@@ -89,23 +100,25 @@ def _of_gaps(gaps: Indices, percentile: float) -> _Times:
     spread = float(np.std(parts, ddof=1)) if len(parts) > 1 else 0.0
     half_width = intervals.STUDENT_95 * spread / math.sqrt(len(parts))
     return _Times(
-        mean=float(counts @ _MIDDLES) / float(counts.sum()),
+        mean=float(counts @ MIDDLES) / float(counts.sum()),
         p50=_gap_quantile(counts, 0.5),
         p99=_gap_quantile(counts, 0.99),
         budgeted=Estimate(value=_gap_quantile(counts, share), half_width=half_width),
     )
 
 
-_MIDDLES = GROWTH ** (np.arange(MAXIMUM_BUCKET + 1) + 0.5) * 1e-6
-
-
 def _gap_quantile(counts: Indices, share: float) -> float:
     seen = np.cumsum(counts)
-    return float(_MIDDLES[np.searchsorted(seen, share * seen[-1])])
+    return float(MIDDLES[np.searchsorted(seen, share * seen[-1])])
 
 
-def sizing_of(outcome: GenerationOutcome, *, percentile: float) -> GenerationSizing:
-    whole = _of_requests(outcome.total, percentile)
+def _of_answers(outcome: GenerationOutcome, percentile: float, targets: Sequence[Target]) -> _Times:
+    """T of all requests; of the class that is nearest to its budget where there are classes."""
+    return replace(_of_requests(outcome.total, percentile), budgeted=worst(targets, outcome.total))
+
+
+def sizing_of(outcome: GenerationOutcome, *, percentile: float, targets: Sequence[Target]) -> GenerationSizing:
+    whole = _of_answers(outcome, percentile, targets)
     times = (whole, _of_requests(outcome.first_token, percentile), _of_gaps(outcome.gaps, percentile))
     sized = [1000 * (one.budgeted.value + one.budgeted.half_width) for one in times]
     return GenerationSizing(
@@ -123,12 +136,13 @@ def prediction_of(
     outcome: GenerationOutcome,
     *,
     percentile: float,
+    targets: Sequence[Target],
     times: GenerationTimes,
     load: float,
     hit_ratio: float,
     extrapolated_share: float,
 ) -> Prediction:
-    whole = _with_band(_of_requests(outcome.total, percentile), times.residual)
+    whole = _with_band(_of_answers(outcome, percentile, targets), times.residual)
     return Prediction(
         percentile=percentile,
         latency_ms=whole.budgeted_ms,
@@ -147,6 +161,7 @@ def prediction_of(
         mean_batch=outcome.mean_running,
         cache_hit_ratio=hit_ratio,
         extrapolated_share=extrapolated_share,
+        classes=tuple(class_predictions(targets, outcome.total)),
         generation=Generated(
             first_token=_with_band(_of_requests(outcome.first_token, percentile), times.residual),
             per_token=_with_band(_of_gaps(outcome.gaps, percentile), times.residual),

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from cycleops.planner import frontier
 from cycleops.planner.explain import of_evidence, of_obstacle
-from cycleops.planner.floor import baseline_value
 from cycleops.planner.generation import explain
 from cycleops.planner.generation.evaluate import GenerationChoice, GenerationEvaluator, Generator
 from cycleops.planner.generation.nearest import evaluator_of, nearest_feasible
 from cycleops.planner.generation.outcomes import broken
-from cycleops.planner.generation.search import GenerationSolution, cost_of, make_plan, solve
+from cycleops.planner.generation.search import GenerationSolution, make_plan, solve
 from cycleops.planner.obstacles import obstacle_of
 from cycleops.planner.prepare import Problem, rejection
+from cycleops.planner.replicas import cost_of
 from cycleops.planner.result import FrontierPoint, Obstacle, Plan, PlanResult, RejectReason
 
 
@@ -21,13 +21,6 @@ def plan_generation(problem: Problem) -> PlanResult:
         return lost
     evaluator = evaluator_of(problem)
     solution = solve(problem, evaluator)
-    floor = problem.budget.accuracy
-    known = floor is not None and floor.baseline is not None
-    baseline = (
-        baseline_value(floor=floor, hardware=None, candidates=problem.candidates)
-        if floor is not None and known
-        else None
-    )
     chosen = solution.option.plan(evaluator) if solution.option is not None else None
     points = _points(problem, evaluator, solution.prepared)  # before the nearest adds what was not asked for
     if chosen is not None:
@@ -40,7 +33,7 @@ def plan_generation(problem: Problem) -> PlanResult:
             frontier=frontier.pareto(points),
             nearest=(),
             obstacle=None,
-            baseline_accuracy=baseline,
+            baseline_accuracy=problem.baseline_accuracy,
             sentences=(*sentences, *of_evidence(problem.candidates)),
         )
     judged = _judged(problem, evaluator, solution)
@@ -53,7 +46,7 @@ def plan_generation(problem: Problem) -> PlanResult:
         frontier=frontier.pareto(points),
         nearest=nearest,
         obstacle=obstacle,
-        baseline_accuracy=baseline,
+        baseline_accuracy=problem.baseline_accuracy,
         sentences=(
             *of_obstacle(obstacle, nearest, budget=problem.budget),
             *of_evidence(problem.candidates),

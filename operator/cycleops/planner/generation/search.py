@@ -5,16 +5,16 @@ cap, by simulation; the cheapest of those is the plan. Ties go to accuracy, then
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cycleops.planner.floor import judge
 from cycleops.planner.generation import explain
 from cycleops.planner.generation.evaluate import GenerationChoice, GenerationEvaluator, Generator
 from cycleops.planner.generation.outcomes import GenerationSizing, broken
 from cycleops.planner.generation.simulate import output_quantile
 from cycleops.planner.generation.times import GenerationTimes, remembered_generation_times
 from cycleops.planner.model import Candidate
-from cycleops.planner.prepare import Problem, rejection
-from cycleops.planner.result import Plan, PlanGroup, Rejected, RejectReason
-from cycleops.planner.service_time import IncompleteProfileError
+from cycleops.planner.option import plan_of_groups
+from cycleops.planner.prepare import Problem, able, stage_cap
+from cycleops.planner.replicas import Rank, affordable, cost_of, fewest
+from cycleops.planner.result import Plan, PlanGroup, Rejected
 from cycleops.planner.traffic import length_quantile
 
 
@@ -31,7 +31,7 @@ class GenerationOption:
         return cost_of(self.one, self.choice.replicas)
 
     @property
-    def rank(self) -> tuple[float, float, float, int, tuple[str, str]]:
+    def rank(self) -> Rank:
         """Lower is better. The last parts only make the order total."""
         one = self.one
         return self.cost_per_hour, one.lack_of_accuracy, self.sizing.latency_ms, self.choice.sequences, one.key
@@ -49,10 +49,6 @@ class GenerationSolution:
     prepared: tuple[Generator, ...]
 
 
-def cost_of(one: Generator, replicas: int) -> float:
-    return round(one.candidate.hardware.cost_per_hour * replicas, 9)
-
-
 def make_plan(one: Generator, choice: GenerationChoice, evaluator: GenerationEvaluator) -> Plan:
     variant, hardware = one.key
     group = PlanGroup(
@@ -62,17 +58,7 @@ def make_plan(one: Generator, choice: GenerationChoice, evaluator: GenerationEva
         replicas=choice.replicas,
         cost_per_hour=cost_of(one, choice.replicas),
     )
-    return Plan(
-        variant=variant,
-        hardware=hardware,
-        batch_size=group.batch_size,
-        delay_milliseconds=0.0,
-        replicas=group.replicas,
-        cost_per_hour=group.cost_per_hour,
-        accuracy=one.accuracy,
-        groups=(group,),
-        predicted=evaluator.predict(one, choice),
-    )
+    return plan_of_groups([one], (group,), evaluator.predict(one, choice))
 
 
 def solve(problem: Problem, evaluator: GenerationEvaluator) -> GenerationSolution:
@@ -103,31 +89,8 @@ def solve(problem: Problem, evaluator: GenerationEvaluator) -> GenerationSolutio
 
 def prepare(problem: Problem) -> tuple[list[Generator], list[Rejected]]:
     """What may be simulated, and what may not with the first reason that stands against it."""
-    passed: list[Generator] = []
-    rejected: list[Rejected] = []
-    for candidate in problem.candidates:
-        found = _prepared(problem, candidate)
-        if isinstance(found, Generator):
-            passed.append(found)
-        else:
-            rejected.append(found)
-    return passed, rejected
-
-
-def _prepared(problem: Problem, candidate: Candidate) -> Generator | Rejected:
-    pinned = problem.pinned
-    for wanted, own in ((pinned.variant, candidate.profile.variant), (pinned.hardware, candidate.hardware.name)):
-        if wanted not in (None, own):
-            return rejection(candidate, None, RejectReason.NOT_PINNED, f"{wanted} is pinned, not {own}")
-    try:
-        times = remembered_generation_times(candidate.profile)
-    except IncompleteProfileError as error:
-        message = f"the profile of {candidate.label} can't be planned from: {error}"
-        return rejection(candidate, None, RejectReason.NO_ROWS, message)
-    if outside := _outside(problem, candidate, times):
-        return rejection(candidate, None, RejectReason.OUTSIDE_MEASURED_RANGE, outside)
-    verdict = judge(candidate=candidate, floor=problem.budget.accuracy, candidates=problem.candidates)
-    return verdict.rejected or Generator(candidate=candidate, times=times, accuracy=verdict.accuracy)
+    passed, rejected = able(problem, times_of=remembered_generation_times, outside=_outside)
+    return [Generator(candidate=one, times=times, accuracy=accuracy) for one, times, accuracy in passed], rejected
 
 
 def _outside(problem: Problem, candidate: Candidate, times: GenerationTimes) -> str | None:
@@ -155,15 +118,8 @@ def _outside(problem: Problem, candidate: Candidate, times: GenerationTimes) -> 
 
 def screen(problem: Problem, evaluator: GenerationEvaluator, one: Generator) -> Rejected | None:
     """What no number of replicas can mend: caps by term, and any cap that even an idle server breaks."""
-    budget, candidate = problem.budget, one.candidate
-    caps = (budget.pre_milliseconds, budget.post_milliseconds)
-    for term, value, cap in zip(("pre", "post"), evaluator.stage_milliseconds(one), caps, strict=True):
-        if cap is not None and value > cap:
-            message = (
-                f"p{budget.percentile:g} of {term} is {value:.1f} ms on {candidate.label}, above the cap {cap:g} ms"
-            )
-            return rejection(candidate, None, RejectReason.STAGE_CAP, message)
-    return explain.idle_breaks(problem, evaluator, one)
+    lost = stage_cap(problem, one.candidate, lambda: evaluator.stage_milliseconds(one))
+    return lost or explain.idle_breaks(problem, evaluator, one)
 
 
 def limits(problem: Problem, one: Generator) -> Sequence[int]:
@@ -175,10 +131,7 @@ def limits(problem: Problem, one: Generator) -> Sequence[int]:
 def first_replicas(problem: Problem, evaluator: GenerationEvaluator, one: Generator, limit: int) -> int:
     """That carry the rate, also with what the headroom asks for lost."""
     needed = evaluator.stable_replicas(one, limit)
-    replicas = max(problem.replica_bounds(one.candidate)[0], needed)
-    while problem.limits.headroom.left_of(replicas) < needed:
-        replicas += 1
-    return replicas
+    return problem.limits.headroom.replicas_for(needed, fewest=problem.replica_bounds(one.candidate)[0])
 
 
 def _hope(problem: Problem, evaluator: GenerationEvaluator, one: Generator, limit: int) -> tuple[float, ...]:
@@ -194,7 +147,7 @@ def _size(
     most, start = problem.replica_bounds(one.candidate)[1], first_replicas(problem, evaluator, one, limit)
     if start > most:
         return explain.above_capacity(problem, evaluator, one, limit, most)
-    top = _affordable(one, rival, most)
+    top = affordable(one, rival, most)
     if rival is not None and start > top:
         return explain.too_dear(problem, evaluator, one, GenerationChoice(sequences=limit, replicas=start), rival)
     held = _hold(problem, evaluator, one, limit, start)
@@ -208,26 +161,11 @@ def _size(
         left = problem.limits.headroom.left_of(most)
         sizing = evaluator.size(one, GenerationChoice(sequences=limit, replicas=left))
         return explain.out_of_replicas(one, limit, left, broken(sizing, problem.budget))
-    step = 1
-    while best.choice.replicas - failed > 1:
-        replicas = min(failed + step, (failed + best.choice.replicas) // 2)
-        found = _hold(problem, evaluator, one, limit, replicas)
-        best, failed, step = (best, replicas, 2 * step) if found is None else (found, failed, step)
-    return best
 
+    def hold(replicas: int) -> GenerationOption | None:
+        return _hold(problem, evaluator, one, limit, replicas)
 
-def _affordable(one: Generator, rival: GenerationOption | None, most: int) -> int:
-    """Replicas, at most ``most``, that cost no more than the rival; or less, where that one is the more accurate."""
-    cost = one.candidate.hardware.cost_per_hour
-    if rival is None:
-        return most
-    must_be_cheaper = one.lack_of_accuracy > rival.one.lack_of_accuracy
-    if cost == 0:
-        return 0 if must_be_cheaper and rival.cost_per_hour == 0 else most
-    replicas = int(rival.cost_per_hour / cost + 1e-6)
-    if must_be_cheaper and cost_of(one, replicas) >= rival.cost_per_hour:
-        replicas -= 1
-    return min(most, replicas)
+    return fewest(hold, failed=failed, holds=best.choice.replicas, found=best)
 
 
 def _hold(

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from cycle_wire.profile import GenerationRow, Histogram, Profile
 from cycleops.planner.generation.laws import Polynomial, StepLaw, fit_polynomial, fit_step
 from cycleops.planner.generation.rules import Steps
+from cycleops.planner.histograms import LEVELS, flat, levels, pooled
 from cycleops.planner.model import PROMPT_TOKENS_PER_STEP
-from cycleops.planner.service_time import LEVELS, IncompleteProfileError
+from cycleops.planner.service_time import IncompleteProfileError
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -135,8 +136,8 @@ def generation_times(profile: Profile) -> GenerationTimes:
         prefill=_curve(alone, lambda row: row.prompt_tokens, lambda row: row.first_token, degree=2),
         pre=_curve(rows, lambda row: row.prompt_tokens, lambda row: row.pre, degree=1),
         post=_curve(rows, lambda row: row.output_tokens, lambda row: row.post, degree=1),
-        overhead=_levels(profile.overhead),
-        cache_hit=_levels(profile.cache_hit),
+        overhead=levels(profile.overhead),
+        cache_hit=levels(profile.cache_hit),
         step_residual=_step_residual(concurrencies, contexts, over_law),
     )
 
@@ -157,7 +158,7 @@ def step_mean_seconds(row: GenerationRow) -> float:
     shared = min((row.concurrency - 1) * parts / row.output_tokens, 0.5)
     counts = np.array(row.per_token.counts, dtype=float)
     kept = np.diff(np.minimum(np.cumsum(counts), (1 - shared) * counts.sum()), prepend=0.0)
-    return float(kept @ np.array(row.per_token.values_seconds()) / kept.sum())
+    return float(kept @ flat([row.per_token])[0] / kept.sum())
 
 
 def _rising(rows: Sequence[GenerationRow]) -> list[float]:
@@ -201,24 +202,11 @@ def _by_size(points: Iterable[tuple[float, float]]) -> tuple[Array, Array]:
 
 def shape_of(histograms: Sequence[Histogram]) -> Array:
     """Quantiles at LEVELS equally likely levels, each relative to its row's mean; their mean is 1."""
-    ratios = np.concatenate([np.array(h.values_seconds()) / h.mean_seconds() for h in histograms])
-    counts = np.concatenate([np.array(h.counts, dtype=float) for h in histograms])
-    order = np.argsort(ratios)
-    quantiles = _quantiles(ratios[order], counts[order])
+    values, counts = flat(histograms)
+    means = np.repeat([one.mean_seconds() for one in histograms], [len(one.buckets) for one in histograms])
+    quantiles = pooled(values / means, counts)
     shape: Array = quantiles / quantiles.mean()
     return shape
-
-
-def _levels(histogram: Histogram) -> Array:
-    if not histogram.count:
-        return np.zeros(LEVELS)
-    return _quantiles(np.array(histogram.values_seconds()), np.array(histogram.counts, dtype=float))
-
-
-def _quantiles(values: Array, counts: Array) -> Array:
-    seen = np.cumsum(counts)
-    quantiles: Array = values[np.searchsorted(seen, (np.arange(LEVELS) + 0.5) / LEVELS * seen[-1])]
-    return quantiles
 
 
 def inner_misses(points: Array, values: Array) -> list[float]:

@@ -20,6 +20,7 @@ from cycleops.planner import (
     PlanResult,
     RejectReason,
     Settings,
+    TrafficClass,
     Workload,
     plan,
     to_dict,
@@ -186,6 +187,35 @@ def test_headroom_holds_with_a_replica_lost() -> None:
     assert result.plan is not None
     assert result.plan.replicas == without.plan.replicas + 1
     assert any("any one replica" in sentence for sentence in result.sentences)
+
+
+SHORT = TrafficClass(
+    name="short", rate_share=0.7, input_tokens_p50=16, input_tokens_p99=32, percentile=95, latency_share=0.5
+)
+LONG = TrafficClass(name="long", rate_share=0.3, input_tokens_p50=128, input_tokens_p99=300, percentile=90)
+
+
+def test_each_class_of_traffic_holds_its_own_budget() -> None:
+    result = ask(workload=replace(WORKLOAD, classes=(SHORT, LONG)), among=[generating("fp32")])
+    assert result.plan is not None
+    classes = result.plan.predicted.classes
+    assert [(one.name, one.percentile) for one in classes] == [("short", 95), ("long", 90)]
+    assert classes[0].sized_at_ms <= 0.5 * BUDGET.latency_milliseconds
+    assert classes[1].sized_at_ms <= BUDGET.latency_milliseconds
+    assert any(sentence.startswith("Class long: p90 is") for sentence in result.sentences)
+
+
+def test_a_stricter_class_never_costs_less_and_an_impossible_one_is_refused() -> None:
+    def asked(share: float) -> PlanResult:
+        classes = (replace(SHORT, latency_share=share), LONG)
+        return ask(workload=replace(WORKLOAD, classes=classes), among=[generating("fp32")])
+
+    loose, strict, impossible = asked(1.0), asked(0.25), asked(0.01)
+    assert loose.plan is not None
+    assert strict.plan is not None
+    assert strict.plan.cost_per_hour > loose.plan.cost_per_hour
+    assert not impossible.feasible
+    assert {item.reason for item in impossible.rejected} == {RejectReason.LATENCY_FLOOR}
 
 
 def test_a_pinned_plan_that_misses_is_judged() -> None:

@@ -6,7 +6,8 @@ import pytest
 from cycle_wire.profile import Histogram
 from cycleops.planner.generation.laws import fit_polynomial, fit_step
 from cycleops.planner.generation.times import context_of, generation_times, step_mean_seconds
-from cycleops.planner.service_time import LEVELS, IncompleteProfileError
+from cycleops.planner.histograms import LEVELS
+from cycleops.planner.service_time import IncompleteProfileError
 from tests.unit.planner.generation.profiles import (
     CONCURRENCIES,
     OUTPUTS,
