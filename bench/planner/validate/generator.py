@@ -8,8 +8,9 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
@@ -54,6 +55,9 @@ class Seen:
         return Seen(self.intended[:count], self.lag[:count], self.total[:count], terms, self.outcome[:count], count)
 
 
+Ask = Callable[[ClientSession, str, bytes, int, float, Seen], Coroutine[Any, Any, None]]
+
+
 def session() -> ClientSession:
     return ClientSession(connector=TCPConnector(limit=0), timeout=ClientTimeout(total=TIMEOUT_SECONDS))
 
@@ -82,9 +86,11 @@ async def open_loop(
     body_of: Callable[[int], bytes],
     least_seconds: float,
     enough: float = WANTED_HALF_WIDTH,
+    ask: Ask | None = None,
 ) -> Seen:
     """Sends request i at ``moments[i]`` (seconds from now on, rising) until they are over, or until, after
     ``least_seconds``, the half-width of the 95 % interval of p99 is at most a share ``enough`` of it.
+    ``ask``: asks one and writes down what it saw.
     """
     seen, loop, stop = Seen.of(moments), asyncio.get_running_loop(), threading.Event()
     tasks: set[asyncio.Task[None]] = set()
@@ -93,7 +99,7 @@ async def open_loop(
     begun = time.perf_counter() + 0.05
 
     def send(index: int) -> None:
-        task = loop.create_task(_ask(client, url, body_of(index), index, begun + moments[index], seen))
+        task = loop.create_task((ask or _ask)(client, url, body_of(index), index, begun + moments[index], seen))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         seen.sent = index + 1

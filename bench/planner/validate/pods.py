@@ -92,19 +92,24 @@ def service(
             )
             ports.append(sidecar.port)
             configs: tuple[tuple[str, WireModel], ...] = (("serve", server), ("sidecar", sidecar))
-            for command, config in configs:
-                path = scratch / f"{command}{index}.json"
-                path.write_text(config.to_json(), encoding="utf-8")
-                arguments = [sys.executable, "-m", "cycle_server.cli", command, "--config", str(path)]
-                groups.add(stack.enter_context(_running(arguments, core=cores.pods)))
+            for name, config in configs:
+                arguments = command(name, config, scratch, index=index)
+                groups.add(stack.enter_context(running(arguments, core=cores.pods)))
         http_port = free_port()
         file = configuration(
             algorithm, scratch, pods=[f"127.0.0.1:{port}" for port in ports], http_port=http_port,
             admin_port=free_port(), budget_milliseconds=NEVER_SHED_MILLISECONDS,
             maximum_connections=BALANCER_CONNECTIONS,
         )  # fmt: skip
-        groups.add(stack.enter_context(_running(["haproxy", "-q", "-db", "-f", str(file)], core=cores.outside)))
+        groups.add(stack.enter_context(running(["haproxy", "-q", "-db", "-f", str(file)], core=cores.outside)))
         yield Service(url=_url(http_port), pod_urls=[_url(port) for port in ports], groups=groups)
+
+
+def command(name: str, config: WireModel, scratch: Path, *, index: int = 0) -> list[str]:
+    """``name``: serve or sidecar. Its configuration is written into ``scratch``."""
+    path = scratch / f"{name}{index}.json"
+    path.write_text(config.to_json(), encoding="utf-8")
+    return [sys.executable, "-m", "cycle_server.cli", name, "--config", str(path)]
 
 
 def _url(port: int) -> str:
@@ -112,8 +117,9 @@ def _url(port: int) -> str:
 
 
 @contextmanager
-def _running(command: Sequence[str], *, core: int) -> Iterator[int]:
-    process = start(command, core=core)
+def running(arguments: Sequence[str], *, core: int) -> Iterator[int]:
+    """The process and its children, killed at the end; its group."""
+    process = start(arguments, core=core)
     try:
         yield process.pid
     finally:
@@ -126,10 +132,10 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-async def wait_until_ready(session: ClientSession, running: Service) -> None:
+async def wait_until_ready(session: ClientSession, service: Service) -> None:
     """Until each pod and the balancer answer; the balancer knows all pods a check later. Raises RuntimeError."""
     deadline = time.monotonic() + START_SECONDS
-    for url in [*running.pod_urls, running.url]:
+    for url in [*service.pod_urls, service.url]:
         while not await _answers(session, url):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{url} does not answer after {START_SECONDS:g} s")
