@@ -6,8 +6,8 @@ What isn't here is refused by its name. Server and sidecar share this file: no t
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
-from pydantic_core import to_json
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError, to_json
 
 from cycle_server.protocol.errors import ProtocolError, invalid
 from cycle_server.protocol.generation import DONE, Drawing, MaximumTokens, Messages, Usage, Wishes, event
@@ -18,12 +18,20 @@ COMPLETION_TOKENS = 16  # OpenAI's default for completions
 TEMPERATURE = 1.0  # and for both
 
 One = Annotated[Annotated[int, Field(ge=1, le=1), WHOLE] | None, Field(description="One answer to each request.")]
+
+
+def _not_built(value: Any) -> Any:
+    if value:
+        raise PydanticCustomError("not_built", "is not built here")
+    return value
+
+
 Off = Annotated[
-    Literal[0] | None,
-    BeforeValidator(lambda value: 0 if isinstance(value, float) and value == 0 else value),
-    WithJsonSchema({"enum": [0, None], "description": "Penalties are not built."}),
+    float | None, AfterValidator(_not_built), WithJsonSchema({"enum": [0, None], "description": "Not built."})
 ]
-No = Annotated[Literal[False] | None, WithJsonSchema({"enum": [False, None], "description": "Not built."})]
+No = Annotated[
+    bool | None, AfterValidator(_not_built), WithJsonSchema({"enum": [False, None], "description": "Not built."})
+]
 
 
 class StreamOptions(Part):
@@ -63,6 +71,7 @@ class ChatRequest(_Request):
     messages: Messages
     max_completion_tokens: MaximumTokens = None
     logprobs: No = None
+    top_logprobs: Off = None
     response_format: ResponseFormat | None = None
 
     @property
@@ -96,6 +105,7 @@ class CompletionRequest(_Request):
         ),
     ]
     echo: No = None
+    logprobs: None = Field(None, description="Not built.")
     best_of: One = None
 
     @property

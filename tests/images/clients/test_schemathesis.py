@@ -19,7 +19,7 @@ def test_it_finds_nothing_where_texts_are_classified(served: Served, tmp_path: P
     find_nothing(served.running, tmp_path)
 
 
-@pytest.mark.skip(reason="it finds things (open): an empty prompt, null where the schema has none")
+@pytest.mark.skip(reason="what it found on 2026-11-26 is mended; not seen to pass since (open)")
 def test_it_finds_nothing_where_text_is_generated(generating: Generating, tmp_path: Path) -> None:
     find_nothing(generating.running, tmp_path)
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from cycle_server.engine.causal.request import Sampling
 
+SMALLEST_TEMPERATURE = torch.finfo(torch.float32).tiny  # below it, float32 divides by 0
+
 
 class Sampler:
     """Of one sequence: its draws don't depend on others'."""
@@ -25,15 +27,17 @@ class Sampler:
     def draw(self, logits: Tensor) -> int:
         """``logits`` (vocabulary,) float32, which isn't kept as it is."""
         sampling = self._sampling
-        logits = logits / sampling.temperature
+        # The likeliest stays at 0 and finite, however low the temperature is.
+        logits = (logits - logits.max()) / max(sampling.temperature, SMALLEST_TEMPERATURE)
         if sampling.top_k and sampling.top_k < logits.shape[0]:
             least = logits.topk(sampling.top_k).values[-1]
             logits = logits.masked_fill(logits < least, -math.inf)
         probabilities = torch.softmax(logits, dim=0)
         if sampling.top_p < 1:
             ordered, order = probabilities.sort(descending=True)
-            before = ordered.cumsum(0) - ordered  # of all that are likelier: the likeliest always stays
-            probabilities = torch.zeros_like(probabilities).scatter_(0, order, ordered * (before < sampling.top_p))
+            kept = ordered.cumsum(0) - ordered < sampling.top_p  # what all that are likelier make up
+            kept[0] = True  # also where top_p is 0 in float32
+            probabilities = torch.zeros_like(probabilities).scatter_(0, order, ordered * kept)
         return int(torch.multinomial(probabilities, 1, generator=self._generator))
 
 
