@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.planner.validate.files import Files, Measured, now
 from bench.planner.validate.generator import Seen, half_width, open_loop, preload, session
+from bench.planner.validate.limits import limited
 from bench.planner.validate.pods import Cores, service, wait_until_ready
 from bench.planner.validate.scenarios import SCENARIOS, TUNING, Scenario, choose
 from bench.planner.validate.texts import Asked, rows
@@ -130,11 +131,13 @@ async def _load(
         async with session() as client:
             await wait_until_ready(client, running)
             await preload(client, running.url, asked.preloaded or warm_up)
-            disturbance = Disturbance(cores={cores.pods, cores.outside}, pids=processes_of(running.groups))
-            seen = await open_loop(
-                client, running.url, moments=moments, body_of=bodies.__getitem__, least_seconds=least_seconds
-            )
-            others = disturbance.share()
+            servers = [Path(scratch) / f"serve{index}.json" for index in range(scenario.replicas)]
+            with limited(files, servers, scenario.cpu_limit_cores):
+                disturbance = Disturbance(cores={cores.pods, cores.outside}, pids=processes_of(running.groups))
+                seen = await open_loop(
+                    client, running.url, moments=moments, body_of=bodies.__getitem__, least_seconds=least_seconds
+                )
+                others = disturbance.share()
     return _measured(scenario, seen, others), seen
 
 

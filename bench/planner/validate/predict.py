@@ -25,6 +25,13 @@ def predict(scenarios: Sequence[Scenario], files: Files) -> list[dict[str, Any]]
     return [_row(scenario, files) for scenario in scenarios]
 
 
+def _hardware(scenario: Scenario) -> HardwareOption:
+    """All pods of a scenario stand on one core; with a limit that leaves most of it free, as if on their own."""
+    if scenario.cpu_limit_cores is not None:
+        return HardwareOption(name="bench", cost_per_hour=1.0, cpu_limit_cores=scenario.cpu_limit_cores)
+    return HardwareOption(name="bench", cost_per_hour=1.0, pods_per_core=scenario.replicas)
+
+
 def _row(scenario: Scenario, files: Files) -> dict[str, Any]:
     profile = Profile.model_validate_json(files.profile(scenario.variant).read_bytes())
     way = json.loads(files.way(scenario.variant).read_text(encoding="utf-8"))["balancerOverheadSeconds"]
@@ -36,8 +43,7 @@ def _row(scenario: Scenario, files: Files) -> dict[str, Any]:
         tight_from=PREDICTED_BELOW,
     )
     estimate, lower = hit_ratio(scenario.zipf) if scenario.zipf is not None else (0.0, 0.0)
-    # All pods of a scenario stand on one core.
-    hardware = HardwareOption(name="bench", cost_per_hour=1.0, pods_per_core=scenario.replicas)
+    hardware = _hardware(scenario)
     candidate = Candidate(profile=profile, hardware=hardware)
     workload = Workload(
         rate_per_second=1.0,

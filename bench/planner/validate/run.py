@@ -10,6 +10,7 @@ from rich.console import Console
 from bench.in_image import OUT, run_in_image
 from bench.planner.validate.files import Files
 from bench.planner.validate.judge import rows, table, verdict
+from bench.planner.validate.limits import granting
 from bench.planner.validate.predict import predict
 from bench.planner.validate.scenarios import SCENARIOS, TUNING, Scenario, choose
 
@@ -51,7 +52,8 @@ def validate(options: Options, *, say: Callable[[str], None] = print) -> int:
     say(f"wrote {files.predictions_file}")
     files.predictions_file.chmod(0o644)
     seconds = (f"--least-seconds={options.least_seconds}", f"--most-seconds={options.most_seconds}")
-    return _inside(options, "load", [scenario.name for scenario in chosen], *seconds)
+    with granting(files):
+        return _inside(options, "load", [scenario.name for scenario in chosen], *seconds)
 
 
 def _inside(options: Options, what: str, names: Sequence[str], *more: str) -> int:

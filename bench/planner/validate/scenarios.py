@@ -20,7 +20,8 @@ SHORT_BURSTS = Bursts(rate_ratio=3.0, time_share=0.2, mean_seconds=0.15)
 class Scenario:
     """``load``: of the capacity with full batches. ``zipf``: exponent of the texts' popularity; None: no cache.
 
-    ``replicas`` share the pods' one core. ``seed``: of what is sent; predictions have their own.
+    ``replicas`` share the pods' one core; with ``cpu_limit_cores`` the server has so much of it in each 100 ms.
+    ``seed``: of what is sent; predictions have their own.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Scenario:
     cv2: float = 1.0
     rhythm: Bursts | None = None
     zipf: float | None = None
+    cpu_limit_cores: float | None = None
     scored: bool = True
 
 
@@ -41,6 +43,14 @@ def _scored(seed: int, variant: str, load: float, budget: float, name: str, **mo
     return Scenario(
         name=f"{variant}-{name}-{100 * load:.0f}", variant=variant, load=load, budget_milliseconds=budget, seed=seed,
         **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _limited(seed: int, load: float) -> Scenario:
+    """Half a core: so twice the load of what the limit leaves."""
+    return Scenario(
+        name=f"pruned-unscored-limit-{100 * load:.0f}", variant="pruned", load=load, budget_milliseconds=400, seed=seed,
+        cpu_limit_cores=0.5, scored=False,
     )  # fmt: skip
 
 
@@ -69,6 +79,8 @@ SCENARIOS = (
     _scored(513, "int8", 0.35, 30, "gamma-cache", zipf=0.9, cv2=2.0),
     Scenario(name="pruned-unscored-80", variant="pruned", load=0.8, budget_milliseconds=60, seed=516, scored=False),
     Scenario(name="pruned-unscored-90", variant="pruned", load=0.9, budget_milliseconds=100, seed=517, scored=False),
+    _limited(518, 0.2),
+    _limited(519, 0.3),
 )
 
 # What the model was mended with: other loads and seeds than those that are scored.
