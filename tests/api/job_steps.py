@@ -40,6 +40,14 @@ def start_workers(w: JobWorld) -> None:
     w.expect("Succeeded", "Unknown", "Starting", words="2 of 2 workers are ready")
 
 
+def end_first_worker(w: JobWorld) -> None:
+    w.end("worker", exit_code=0, only="demo-worker-0-")
+
+
+def check_children(w: JobWorld, *names: str) -> None:
+    assert w.children() == set(names)
+
+
 def gone(w: JobWorld) -> None:
     wait_until(lambda: w.job() is None, what="the CycleJob is deleted")
 

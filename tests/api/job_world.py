@@ -160,9 +160,11 @@ class JobWorld:
             conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": _now()}]
             self._pod_status(pod, role, phase="Running", state=state, ready=True, conditions=conditions)
 
-    def end(self, role: str, *, exit_code: int) -> None:
-        """The kubelet says that the pod's container ended."""
+    def end(self, role: str, *, exit_code: int, only: str = "") -> None:
+        """The kubelet says that the containers ended, of the pods whose name begins so."""
         for pod in self.wait_for_pods(role):
+            if not pod["metadata"]["name"].startswith(only):
+                continue
             state = {"terminated": {"exitCode": exit_code, "startedAt": _now(), "finishedAt": _now()}}
             phase = "Failed" if exit_code else "Succeeded"
             self._pod_status(pod, role, phase=phase, state=state, ready=False, conditions=[])

@@ -22,14 +22,18 @@ MODEL_URI = f"pvc://models/out/sha256-{'ab' * 32}"
 
 
 def world(
-    size: int = 2, *, hosts: tuple[str, ...] = ("demo-worker-0", "demo-worker-1"), total: float | None = None
+    size: int = 2,
+    *,
+    hosts: tuple[str, ...] = ("demo-worker-0", "demo-worker-1"),
+    total: float | None = None,
+    transport: str = "MPI",
 ) -> WorldReport:
     return WorldReport(
         size=size,
         hosts=list(hosts),
         ranks_per_host=[size // len(hosts)] * len(hosts),
         devices=["cpu"] * size,
-        transport="MPI",
+        transport=transport,
         all_reduce_sum=size * (size + 1) / 2 if total is None else total,
     )
 

@@ -8,7 +8,9 @@ from tests.api.job_steps import (
     TRAINED,
     Case,
     change,
+    check_children,
     end,
+    end_first_worker,
     expect,
     gone,
     jobs,
@@ -128,6 +130,28 @@ CASES = {
             lambda w: w.client.delete("/apis/cycleops.dev/v1alpha1/hardwareclasses/late"),
         ],
         spec={"workers": {"hardware": "late"}},
+    ),
+    "without a launcher the first worker's end is the training's": Case(
+        [
+            jobs("worker"),
+            start_workers,
+            report("worker", world(transport="Gloo")),
+            expect("WorldVerified", "True", "WorldAsSpecified", "over Gloo"),
+            lambda w: check_children(w, "configmaps/demo-config", "jobs/demo-worker", "services/demo-workers"),
+            report("worker", trained()),
+            end_first_worker,
+            expect("Trained", "True", "TrainingFinished"),
+            jobs("worker", "compress"),
+        ],
+        spec={"workers": {"backend": "Torchrun"}},
+    ),
+    "ranks that talk otherwise than the spec says fail the job": Case(
+        [report("worker", world()), expect("Succeeded", "False", "WorldMismatch", "talk over MPI"), jobs()],
+        spec={"workers": {"transport": "Gloo"}},
+    ),
+    "without a launcher workers that fail too often fail the job": Case(
+        [end("worker", 1), expect("Succeeded", "False", "BackoffLimitExceeded", "training failed once"), jobs()],
+        spec={"workers": {"transport": "Gloo"}},
     ),
     "batches that don't divide fail the job, and name the fields": Case(
         [expect("Succeeded", "False", "BadConfiguration", "spec.training.globalBatchSize 48"), jobs()],

@@ -30,6 +30,7 @@ def taught(workspace: Kubectl) -> Object:
     job = example("generation/cyclejob")
     variants = [variant for variant in job["spec"]["variants"] if variant["name"] in ("fp32", "int8")]
     small = {
+        "workers": {"backend": "Torchrun"},
         "training": {"maximumSteps": 120},
         "evaluation": {"maximumRows": 200},
         "variants": variants,

@@ -15,10 +15,12 @@ from cycle_wire.training import TrainingConfig
 logger = logging.getLogger("cycle_trainer")
 
 CONFIG = Path("/etc/cycleops/config.json")
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "HOROVOD_RANK", "RANK")  # of mpirun, the command ranks, torchrun
 COMMANDS = {
     "worker": "serve ssh for mpirun, until stopped",
     "launch": "wait for the workers, then run mpirun",
-    "train": "be one rank (mpirun starts this)",
+    "ranks": "run this worker's ranks, which meet the others at the first worker (no launcher, no ssh)",
+    "train": "be one rank (mpirun, torchrun or the command ranks starts this)",
     "compress": "measure baselines and write the variants of a trained model",
 }
 
@@ -28,7 +30,7 @@ def main() -> None:
     parser.add_argument("command", choices=COMMANDS, help="; ".join(f"{c}: {text}" for c, text in COMMANDS.items()))
     parser.add_argument("--config", type=Path, default=CONFIG, help=f"default {CONFIG}")
     arguments = parser.parse_args()
-    rank = os.environ.get("OMPI_COMM_WORLD_RANK")
+    rank = next((os.environ[name] for name in RANK_VARIABLES if name in os.environ), None)
     logging.basicConfig(
         format=f"%(asctime)s {f'rank {rank} ' if rank else ''}%(levelname)s %(message)s",
         level=logging.INFO if rank in (None, "0") else logging.WARNING,
@@ -71,6 +73,10 @@ def _run(command: str, config: TrainingConfig, *, config_path: Path) -> int:
         from cycle_trainer import launch
 
         return launch.run(config, config_path=config_path)
+    if command == "ranks":
+        from cycle_trainer import ranks
+
+        return ranks.run(config, config_path=config_path)
     if command == "train":
         from cycle_trainer import train
 

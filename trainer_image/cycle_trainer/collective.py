@@ -1,4 +1,4 @@
-"""What the ranks of a world do together. The loop knows only this; Horovod's rules stay here.
+"""What the ranks of a world do together. The loop knows only this; each backend's rules stay behind it.
 
 Horovod 0.28.1: accumulation goes through ``backward_passes_per_step``; a gradient may be clipped only after
 ``synchronize()``, and then ``step()`` must skip its own; gradients are summed over the passes and averaged over ranks.
@@ -11,6 +11,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from cycle_wire.parts import Backend
 
 T = TypeVar("T")
 
@@ -40,6 +42,26 @@ class Collective(Protocol):
         """Every rank's value, by rank."""
 
 
+class World(Collective, Protocol):
+    """A collective of several processes, which can be proved."""
+
+    @property
+    def transport(self) -> str:
+        """What carries the sums in fact."""
+
+    def sum(self, value: float) -> float:
+        """Sum over ranks."""
+
+
+def join(backend: Backend) -> World:
+    """Join the world that this process was started for, as one rank of it."""
+    if backend is Backend.TORCHRUN:
+        from cycle_trainer.torch_world import TorchWorld
+
+        return TorchWorld()
+    return Horovod()
+
+
 class Alone:
     """One process and no transport."""
 
@@ -66,7 +88,7 @@ class Alone:
 
 
 class Horovod:
-    """Horovod over MPI (or Gloo, when it was started so). Joins the world when made."""
+    """Horovod over MPI or Gloo, as it was started. Joins the world when made."""
 
     def __init__(self) -> None:
         import horovod.torch as hvd

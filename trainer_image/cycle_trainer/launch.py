@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cycle_trainer.failures import report_failure, write_termination_message
@@ -31,7 +31,11 @@ PASSED_ON = (
 
 def run(config: TrainingConfig, *, config_path: Path, private_key: Path = PRIVATE_KEY) -> int:
     """mpirun's exit code, which is the first failing rank's; 1 when a worker doesn't answer in time."""
-    silent = wait_for_workers(config.world.hosts, port=config.ssh_port, timeout_seconds=config.launch_timeout_seconds)
+    silent = wait_for_hosts(
+        config.world.hosts,
+        problem=lambda host: greeting_problem(host, port=config.ssh_port),
+        timeout_seconds=config.launch_timeout_seconds,
+    )
     if silent:
         message = f"no sshd answered within {config.launch_timeout_seconds} s on: " + "; ".join(
             f"{host} ({problem})" for host, problem in silent.items()
@@ -57,34 +61,43 @@ def run(config: TrainingConfig, *, config_path: Path, private_key: Path = PRIVAT
     return code
 
 
-def wait_for_workers(hosts: Sequence[str], *, port: int, timeout_seconds: float) -> dict[str, str]:
-    """Wait until every host's sshd greets; {host: problem} of those that didn't in time.
-
-    A name that resolves is not a worker that answers, so each is asked for its banner.
-    """
+def wait_for_hosts(
+    hosts: Sequence[str], *, problem: Callable[[str], str | None], timeout_seconds: float
+) -> dict[str, str]:
+    """Wait until no host has a problem any more; {host: problem} of those that still have one then."""
     deadline = time.monotonic() + timeout_seconds
     silent = dict.fromkeys(hosts, "not tried")
     said = 0.0
     while silent:
         for host in list(silent):
-            problem = _greeting_problem(host, port=port)
-            if problem is None:
+            found = problem(host)
+            if found is None:
                 del silent[host]
                 logger.info("worker %s answers (%d of %d)", host, len(hosts) - len(silent), len(hosts))
             else:
-                silent[host] = problem
+                silent[host] = found
         now = time.monotonic()
         if not silent or now > deadline:
             break
         if now - said >= SAY_EVERY_SECONDS:
             said = now
-            host, problem = next(iter(silent.items()))
-            logger.info("waiting for %d of %d workers, such as %s: %s", len(silent), len(hosts), host, problem)
+            host, found = next(iter(silent.items()))
+            logger.info("waiting for %d of %d workers, such as %s: %s", len(silent), len(hosts), host, found)
         time.sleep(0.5)
     return silent
 
 
-def _greeting_problem(host: str, *, port: int) -> str | None:
+def connection_problem(host: str, *, port: int) -> str | None:
+    """Why nothing accepts connections there; None when something does."""
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
+            return None
+    except OSError as error:
+        return str(error)
+
+
+def greeting_problem(host: str, *, port: int) -> str | None:
+    """Why no sshd answers there: a name that resolves is not a worker that answers, so it is asked for its banner."""
     try:
         with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
             connection.settimeout(CONNECT_SECONDS)
@@ -109,7 +122,18 @@ def ssh_command(*, port: int, key: Path) -> str:
 def mpi_command(world: World, *, hostfile: Path, config_path: Path) -> list[str]:
     """Ranks fill the hosts in order; bound to nothing, or two pods' ranks would both land on core 0."""
     passed = [name for name in PASSED_ON if name in os.environ]
-    settings = {
+    command = ["mpirun", "--hostfile", str(hostfile), "-np", str(world.size), "--bind-to", "none"]
+    command += ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    for name in passed:
+        command += ["-x", name]
+    for name, value in rank_environment(world).items():
+        command += ["-x", f"{name}={value}"]
+    return [*command, sys.executable, "-m", "cycle_trainer", "train", "--config", str(config_path)]
+
+
+def rank_environment(world: World) -> dict[str, str]:
+    """What every rank of Horovod's is told, whoever starts it."""
+    return {
         "OMP_NUM_THREADS": str(world.threads_per_rank),
         # Ranks that wait should not burn the CPU that others need. Horovod's background threads meet once a cycle, and
         # in MPI the first one there spins until the others come: at the default of 1 ms that is a quarter of a core.
@@ -117,13 +141,6 @@ def mpi_command(world: World, *, hostfile: Path, config_path: Path) -> list[str]
         "HOROVOD_CYCLE_TIME": "15",
         "HOROVOD_FUSION_THRESHOLD": str(32 * 1024 * 1024),
     }
-    command = ["mpirun", "--hostfile", str(hostfile), "-np", str(world.size), "--bind-to", "none"]
-    command += ["--allow-run-as-root"] if os.geteuid() == 0 else []
-    for name in passed:
-        command += ["-x", name]
-    for name, value in settings.items():
-        command += ["-x", f"{name}={value}"]
-    return [*command, sys.executable, "-m", "cycle_trainer", "train", "--config", str(config_path)]
 
 
 def mpi_environment(*, ssh: str, world: World) -> dict[str, str]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cycle_server.engine.model import WEIGHTS_FILE, write_weights
 from cycle_trainer import checkpoint
 from cycle_trainer.arithmetic import autocast, computed_in
-from cycle_trainer.collective import Collective, Horovod
+from cycle_trainer.collective import Collective, World, join
 from cycle_trainer.failures import BadInputError, no_space_left, report_failure, write_termination_message
 from cycle_trainer.files import digest_of, folder_of_digest, publish, remove_leftovers, scratch_folder
 from cycle_trainer.loop import steps
@@ -37,7 +37,7 @@ T = TypeVar("T")
 def run(config: TrainingConfig) -> None:
     """Train as the config says. Raises BadInputError on every rank alike, after rank 0 has reported it."""
     torch.set_num_threads(config.world.threads_per_rank)
-    collective = Horovod()
+    collective = join(config.world.backend)
     sender = Sender(target=config.report, job=config.job)
     try:
         _prove_world(config, collective=collective, sender=sender)
@@ -46,7 +46,7 @@ def run(config: TrainingConfig) -> None:
         if collective.rank == 0:
             report_failure(sender, failure.report())
             write_termination_message(str(failure))
-        collective.gather(None)  # mpirun ends all ranks when one ends: let rank 0 speak first
+        collective.gather(None)  # all ranks end when one ends: let rank 0 speak first
         raise
     except (OSError, SafetensorError) as error:
         if full := no_space_left(error, output_uri=config.output_uri):  # rank 0 alone writes
@@ -68,7 +68,7 @@ def together(collective: Collective, action: Callable[[], T]) -> T:
     return value  # type: ignore[return-value]
 
 
-def _prove_world(config: TrainingConfig, *, collective: Horovod, sender: Sender) -> None:
+def _prove_world(config: TrainingConfig, *, collective: World, sender: Sender) -> None:
     report = attest(collective)
     if collective.rank == 0:
         logger.info("world: %d ranks on %s over %s", report.size, ", ".join(report.hosts), report.transport)
@@ -77,7 +77,7 @@ def _prove_world(config: TrainingConfig, *, collective: Horovod, sender: Sender)
     together(collective, lambda: check_world(report, spec=config.world))
 
 
-def _train(config: TrainingConfig, *, collective: Horovod, sender: Sender) -> None:
+def _train(config: TrainingConfig, *, collective: World, sender: Sender) -> None:
     task = together(collective, lambda: task_of(config))
     plan = StepPlan.of(config.training, rows=len(task.lengths))
     if collective.rank == 0 and computed_in(config.training.precision) is not config.training.precision:
@@ -202,6 +202,6 @@ def _save_model(
 
 
 def end_all_ranks() -> None:
-    """End this process at once, so that mpirun ends the others: they may wait for it in a collective."""
+    """End this process at once, so that the others are ended: they may wait for it in a collective."""
     logging.shutdown()
     os._exit(1)

@@ -6,7 +6,7 @@ An MPI job that silently runs each rank alone exits 0; this makes it fail.
 import socket
 from collections import Counter
 
-from cycle_trainer.collective import Horovod
+from cycle_trainer.collective import World as Joined
 from cycle_trainer.failures import BadInputError
 from cycle_wire.reports import WorldReport
 from cycle_wire.training import World
@@ -14,7 +14,7 @@ from cycle_wire.training import World
 DEVICE = "cpu"
 
 
-def attest(collective: Horovod) -> WorldReport:
+def attest(collective: Joined) -> WorldReport:
     """Every rank's host and device, and a sum that comes out right only if all ranks took part."""
     members = collective.gather((socket.gethostname(), DEVICE))
     counts = Counter(host for host, _ in members)

@@ -29,10 +29,12 @@ class Precision(StrEnum):
 
 class Backend(StrEnum):
     HOROVOD = "Horovod"
+    TORCHRUN = "Torchrun"
 
 
 class Transport(StrEnum):
     MPI = "MPI"
+    GLOO = "Gloo"
 
 
 class Criterion(StrEnum):

@@ -23,7 +23,7 @@ class World(WireModel):
     hosts: list[str] = Field(min_length=1, description="Stable DNS names of the workers, by index.")
     slots_per_host: int = Field(ge=1)
     backend: Backend
-    transport: Transport
+    transport: Transport = Field(description="What carries the sums in fact: Gloo with torchrun.")
     threads_per_rank: int = Field(1, ge=1, description="Compute threads of one rank; from the HardwareClass.")
 
     @property
@@ -59,6 +59,7 @@ class TrainingConfig(WireModel):
     checkpoint: Checkpointing
     variants: list[Variant]
     ssh_port: int = 2222
-    launch_timeout_seconds: int = Field(300, ge=1, description="How long the launcher waits for every sshd.")
+    rendezvous_port: int = Field(29400, description="Of the first worker, where ranks meet that no launcher starts.")
+    launch_timeout_seconds: int = Field(300, ge=1, description="How long the workers may take to find each other.")
     report: ReportTarget = ReportTarget()
     model_digest: str | None = Field(None, description="Of the trained model; given to the compression pod.")

@@ -46,10 +46,27 @@ class Output(ApiModel):
 
 
 class Workers(ApiModel):
-    backend: Backend = Field(Backend.HOROVOD, description="How gradients are averaged.")
-    transport: Transport = Field(Transport.MPI, description="How the ranks talk.")
+    backend: Backend = Field(
+        Backend.HOROVOD,
+        description="Who averages the gradients: Horovod, or PyTorch's own torch.distributed, started by torchrun.",
+    )
+    transport: Transport = Field(
+        Transport.MPI,
+        description="How Horovod's ranks talk: MPI (a launcher starts them through ssh) or Gloo (each worker starts "
+        "its own). Ranks of Torchrun talk over Gloo, whatever is said here.",
+    )
     replicas: int = Field(1, ge=1, le=256, description="Worker pods.")
     hardware: Name = Field(description="HardwareClass of the workers.")
+
+    @property
+    def carrier(self) -> Transport:
+        """What carries the sums over ranks in fact."""
+        return Transport.GLOO if self.backend is Backend.TORCHRUN else self.transport
+
+    @property
+    def has_launcher(self) -> bool:
+        """Whether a launcher starts the ranks; else each worker starts its own, and they meet at the first worker."""
+        return self.carrier is Transport.MPI
 
 
 class Profiling(ApiModel):

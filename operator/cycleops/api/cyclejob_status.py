@@ -189,6 +189,8 @@ class CycleJobStatus(ApiModel):
     )
     restarts: int | None = Field(None, ge=0, description="How often the training was started anew.")
     earlier_failures: int = Field(
-        0, ge=0, description="Failures before the launcher Job that is there now: it was deleted because nothing moved."
+        0,
+        ge=0,
+        description="Failures before the training's Job that is there now: it was deleted because nothing moved.",
     )
     failure: FailureStatus | None = Field(None, description="Why the job failed, from the pod that gave up.")

@@ -47,7 +47,7 @@ def training_config(o: Observation, *, with_model: bool) -> TrainingConfig:
             hosts=names.worker_hosts(o.name, replicas=spec.workers.replicas),
             slots_per_host=o.slots_per_host,
             backend=spec.workers.backend,
-            transport=spec.workers.transport,
+            transport=spec.workers.carrier,
             threads_per_rank=max(1, threads // o.slots_per_host),
         ),
         training=spec.training,

@@ -43,13 +43,15 @@ def unwanted_children(o: Observation, step: Step) -> list[Facts]:
         wanted_gone = [names.launcher_job(o.name), worker_name]
     elif step in (Step.COMPRESS, Step.PROFILE):
         # Idle workers would hold machines, and disturb the measurement.
-        wanted_gone = [] if policy is CleanPodPolicy.NONE else [worker_name]
+        idle = o.spec.workers.has_launcher and policy is not CleanPodPolicy.NONE
+        wanted_gone = [worker_name] if idle else []
     elif step in (Step.SUCCEED, Step.FAIL):
         running = [name for name, job in o.jobs.items() if not job.ended]
         wanted_gone = {
             CleanPodPolicy.ALL: list(o.jobs),
             CleanPodPolicy.RUNNING: running,
-            CleanPodPolicy.NONE: [name for name in running if name != worker_name],
+            # Idle workers may stay, to be looked at; workers that nobody launches are the training itself.
+            CleanPodPolicy.NONE: [n for n in running if n != worker_name or not o.spec.workers.has_launcher],
         }[policy]
     else:
         return []
@@ -60,7 +62,8 @@ def _training(o: Observation) -> list[Body]:
     children = [_workers_service(o), _training_config_map(o)]
     if o.new_keys is not None:
         children.append(_ssh_secret(o, o.new_keys))
-    return [*children, _worker_job(o), _launcher_job(o)]
+    launcher = [_launcher_job(o)] if o.spec.workers.has_launcher else []
+    return [*children, _worker_job(o), *launcher]
 
 
 def _child(o: Observation, kind: Kind, name: str, role: str | None = None, **fields: Any) -> Body:
@@ -69,12 +72,13 @@ def _child(o: Observation, kind: Kind, name: str, role: str | None = None, **fie
 
 
 def _workers_service(o: Observation) -> Body:
-    """Names for the workers before they are ready: the launcher itself waits for each to answer."""
+    """Names for the workers before they are ready: who needs them waits until they answer."""
+    port = {"name": "ssh", "port": 2222} if o.spec.workers.has_launcher else {"name": "rendezvous", "port": 29400}
     spec = {
         "clusterIP": "None",
         "publishNotReadyAddresses": True,
         "selector": child_labels(owner=o.owner, label=JOB_LABEL, role="worker"),
-        "ports": [{"name": "ssh", "port": 2222, "protocol": "TCP"}],
+        "ports": [{**port, "protocol": "TCP"}],
     }
     return _child(o, SERVICE, names.workers_service(o.name), "worker", spec=spec)
 
@@ -85,7 +89,8 @@ def _config(o: Observation, name: str, config: str, **more: str) -> Body:
 
 def _training_config_map(o: Observation) -> Body:
     config = training_config(o, with_model=False).to_json()
-    return _config(o, names.config_map(o.name), config, hostfile=hostfile(o))
+    more = {"hostfile": hostfile(o)} if o.spec.workers.has_launcher else {}
+    return _config(o, names.config_map(o.name), config, **more)
 
 
 def _ssh_secret(o: Observation, keys: SshKeys) -> Body:
@@ -95,17 +100,31 @@ def _ssh_secret(o: Observation, keys: SshKeys) -> Body:
 
 
 def _worker_job(o: Observation) -> Body:
-    replicas = o.spec.workers.replicas
+    replicas, role = o.spec.workers.replicas, worker(o, image=trainer_image(o))
+    ending = {"backoffLimit": _WORKER_RESTARTS} if o.spec.workers.has_launcher else _ends_the_training(o, role)
     spec = {
         "completionMode": "Indexed",
         "completions": replicas,
         "parallelism": replicas,
-        "backoffLimit": _WORKER_RESTARTS,
+        **ending,
         "podReplacementPolicy": "Failed",
         "suspend": False,
-        "template": pod_template(o, worker(o, image=trainer_image(o))),
+        "template": pod_template(o, role),
     }
     return _child(o, JOB, names.worker_job(o.name), "worker", spec=spec)
+
+
+def _ends_the_training(o: Observation, role: Role) -> Body:
+    """Workers that start their own ranks: the end of the first, where rank 0 is, is the training's.
+
+    A rank that fails takes all others with it, so every index fails once in an attempt: each has all the restarts.
+    """
+    return {
+        "backoffLimitPerIndex": _restarts_left(o),
+        "maxFailedIndexes": 0,
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
+        "podFailurePolicy": {"rules": _failure_rules(role, _exit_code_rules(o, role))},
+    }
 
 
 def _launcher_job(o: Observation) -> Body:
@@ -118,9 +137,16 @@ def _launcher_job(o: Observation) -> Body:
         threads=1,
         keys=(PRIVATE_KEY,),
     )
-    left = max(o.spec.run_policy.backoff_limit - o.evidence.earlier_failures, 0)
-    rules = [_on_exit(role, _ACTIONS[rule.action], rule.codes) for rule in o.spec.run_policy.exit_codes]
-    return _once(o, names.launcher_job(o.name), role, restarts_left=left, more_rules=rules)
+    rules = _exit_code_rules(o, role)
+    return _once(o, names.launcher_job(o.name), role, restarts_left=_restarts_left(o), more_rules=rules)
+
+
+def _restarts_left(o: Observation) -> int:
+    return max(o.spec.run_policy.backoff_limit - o.evidence.earlier_failures, 0)
+
+
+def _exit_code_rules(o: Observation, role: Role) -> list[Body]:
+    return [_on_exit(role, _ACTIONS[rule.action], rule.codes) for rule in o.spec.run_policy.exit_codes]
 
 
 def _compress(o: Observation) -> Body:
@@ -159,21 +185,25 @@ def _on_exit(role: Role, action: str, codes: Sequence[int]) -> Body:
 
 def _once(o: Observation, name: str, role: Role, *, restarts_left: int, more_rules: Sequence[Body] = ()) -> Body:
     """A Job of one pod, tried again so often, but not when its input is wrong."""
-    rules = [
-        _on_exit(role, "FailJob", [EXIT_BAD_INPUT]),
-        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        *more_rules,
-    ]
     spec = {
         "completions": 1,
         "parallelism": 1,
         "backoffLimit": restarts_left,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": rules},
+        "podFailurePolicy": {"rules": _failure_rules(role, more_rules)},
         "suspend": False,
         "template": pod_template(o, role),
     }
     return _child(o, JOB, name, role.name, spec=spec)
+
+
+def _failure_rules(role: Role, more: Sequence[Body]) -> list[Body]:
+    """Input that is wrong stays wrong; a pod that was evicted, preempted or drained is not at fault."""
+    return [
+        _on_exit(role, "FailJob", [EXIT_BAD_INPUT]),
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        *more,
+    ]
 
 
 def _suspended(o: Observation, name: str) -> Body:

@@ -47,7 +47,7 @@ class Gatherer:
         children = self._store.children(facts.uid)
         deliveries = self._inbox.waiting(key, progress_every_seconds=PROGRESS_SECONDS)
         claims, notes = await asyncio.gather(self._claims(job, key.namespace), self._notes(job, children, now))
-        has_keys = (SECRET.kind, names.ssh_secret(key.name)) in children
+        needs_keys = job.spec.workers.has_launcher and (SECRET.kind, names.ssh_secret(key.name)) not in children
         return Observation(
             owner=owner,
             children=children,
@@ -57,7 +57,7 @@ class Gatherer:
             classes=self._classes(job),
             claims=claims,
             pod_notes=notes,
-            new_keys=None if has_keys else new_keys(),
+            new_keys=new_keys() if needs_keys else None,
             environment=environment,
             heard=self._inbox.heard(key),
             now=now,

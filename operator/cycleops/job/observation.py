@@ -1,6 +1,7 @@
 """What a pass over a CycleJob knows: everything the policies may ask, frozen."""
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,9 +114,17 @@ class Observation:
         return self.jobs.get(names.worker_job(self.name))
 
     @property
+    def training_job(self) -> ChildJob | None:
+        """The Job that ends as the training ends: the launcher's; the workers' where nobody launches them."""
+        return self.launcher if self.spec.workers.has_launcher else self.workers
+
+    @property
     def failures(self) -> int:
-        """Of the training so far: of this launcher and of those that were deleted because nothing moved."""
-        return self.evidence.earlier_failures + (self.launcher.failed if self.launcher is not None else 0)
+        """Attempts of the training that failed: of this Job and of those that were deleted because nothing moved."""
+        failed = self.training_job.failed if self.training_job is not None else 0
+        if not self.spec.workers.has_launcher:  # one rank that ends takes all with it, so each worker's pod fails
+            failed = math.ceil(failed / self.spec.workers.replicas)
+        return self.evidence.earlier_failures + failed
 
     @property
     def profile_classes(self) -> list[str]:

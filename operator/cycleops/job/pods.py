@@ -1,7 +1,7 @@
 """Pods of a CycleJob: restricted, with what the HardwareClass asks for and the user adds. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cycle_wire.reports import AUDIENCE
@@ -158,18 +158,22 @@ def _dicts(items: Sequence[Any] | None) -> list[Body]:
 
 
 def worker(o: Observation, *, image: str) -> Role:
-    """sshd, in which mpirun starts the ranks. It restarts in place, so that name and claims stay."""
+    """With a launcher, sshd for mpirun to start ranks through; else the worker's own ranks.
+
+    sshd restarts in place, so that name and claims stay. Ranks fail with their pod: its exit code is theirs.
+    """
     hardware = o.classes[o.spec.workers.hardware]
-    return Role(
+    role = Role(
         name="worker",
         image=image,
-        command=("cycle-trainer", "worker"),
+        command=("cycle-trainer", "ranks"),
         config_map=names.config_map(o.name),
         hardware=hardware,
         threads=max(1, threads_of(hardware) // o.slots_per_host),
-        restart="OnFailure",
-        keys=(PUBLIC_KEY,),
         shared_memory=True,
         subdomain=names.workers_service(o.name),
-        probe={"tcpSocket": {"port": 2222}, "periodSeconds": 5, "timeoutSeconds": 2},
     )
+    if not o.spec.workers.has_launcher:
+        return role
+    probe = {"tcpSocket": {"port": 2222}, "periodSeconds": 5, "timeoutSeconds": 2}
+    return replace(role, command=("cycle-trainer", "worker"), restart="OnFailure", keys=(PUBLIC_KEY,), probe=probe)

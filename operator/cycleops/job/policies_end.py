@@ -61,6 +61,9 @@ def world_problem(o: Observation) -> str | None:
         return f"rank 0 found ranks on {', '.join(found)}, but spec.workers asks for {', '.join(expected)}"
     if set(world.ranks_per_host) - {slots}:
         return f"rank 0 found {world.ranks_per_host} ranks per host, but spec.workers asks for {slots} on each"
+    carrier = o.spec.workers.carrier
+    if world.transport != carrier:
+        return f"the ranks talk over {world.transport}, but spec.workers asks for {carrier}"
     for delivery in o.deliveries:
         report = delivery.message
         if report.kind == "World" and not math.isclose(report.all_reduce_sum, report.size * (report.size + 1) / 2):

@@ -6,13 +6,17 @@ from cycleops.job import names
 from cycleops.job.decision import Decision, Step, fail
 from cycleops.job.observation import ChildJob, Observation
 
+# Reasons of a Job's failure that mean: more often than backoffLimit, or backoffLimitPerIndex, allows.
+_TOO_OFTEN = ("BackoffLimitExceeded", "MaxFailedIndexesExceeded", "FailedIndexes")
+
 
 def training_failed(o: Observation) -> Decision | None:
-    """A launcher that gave up fails the job, with what its pods said."""
-    launcher = o.launcher
-    if launcher is None or not launcher.failed_reason or o.evidence.model is not None:
+    """A training that gave up fails the job, with what its pods said."""
+    job = o.training_job
+    if job is None or not job.failed_reason or o.evidence.model is not None:
         return None
-    return _failed(o, launcher, what="training", failures=o.failures, otherwise=Reason.LAUNCHER_FAILED)
+    reason = Reason.LAUNCHER_FAILED if o.spec.workers.has_launcher else Reason.WORKER_FAILED
+    return _failed(o, job, what="training", failures=o.failures, otherwise=reason)
 
 
 def hangs(o: Observation) -> Decision | None:
@@ -34,7 +38,7 @@ def hangs(o: Observation) -> Decision | None:
 def silence_left_seconds(o: Observation, goodput: Goodput | None) -> float | None:
     """Seconds until the running training has been silent for too long; None when nothing trains or may be silent."""
     seconds, progress = o.spec.run_policy.progress_deadline_seconds, o.evidence.progress
-    if o.launcher is None or o.launcher.ended or o.spec.suspend:
+    if o.training_job is None or o.training_job.ended or o.spec.suspend:
         return None
     if goodput is None or goodput.state is not GoodputState.TRAINING:
         return None
@@ -43,24 +47,24 @@ def silence_left_seconds(o: Observation, goodput: Goodput | None) -> float | Non
 
 
 def trained_without_world(o: Observation) -> Decision | None:
-    """A launcher that exits 0 though no world was reported proved nothing: the job fails."""
-    if o.launcher is None or not o.launcher.complete or o.evidence.world is not None:
+    """A training that exits 0 though no world was reported proved nothing: the job fails."""
+    if o.training_job is None or not o.training_job.complete or o.evidence.world is not None:
         return None
     return fail(
         Reason.WORLD_NOT_REPORTED,
-        "the launcher exited 0, but rank 0 never reported its world: nothing shows that the workers trained together",
+        "the training exited 0, but rank 0 never reported its world: nothing shows that the workers trained together",
     )
 
 
 def trained_without_model(o: Observation) -> Decision | None:
-    """A launcher that exits 0 without a model fails the job."""
-    if o.launcher is None or not o.launcher.complete or o.evidence.model is not None:
+    """A training that exits 0 without a model fails the job."""
+    if o.training_job is None or not o.training_job.complete or o.evidence.model is not None:
         return None
-    return fail(Reason.MODEL_NOT_REPORTED, "the launcher exited 0, but rank 0 never reported a trained model")
+    return fail(Reason.MODEL_NOT_REPORTED, "the training exited 0, but rank 0 never reported a trained model")
 
 
 def training(o: Observation) -> Decision | None:
-    """Until the model is there and the launcher has ended, the job trains."""
+    """Until the model is there and the training's Job has ended, the job trains."""
     if training_done(o):
         return None
     workers, replicas = o.workers, o.spec.workers.replicas
@@ -94,7 +98,7 @@ def training_done(o: Observation) -> bool:
     """The model is reported and nothing of the training runs any more."""
     if o.evidence.model is None or o.evidence.world is None:
         return False
-    return o.launcher is None or o.launcher.ended
+    return o.training_job is None or o.training_job.ended
 
 
 def compression_failed(o: Observation) -> Decision | None:
@@ -164,7 +168,7 @@ def _unmeasured(o: Observation, hardware_class: str) -> list[str]:
 def _failed(o: Observation, job: ChildJob, *, what: str, failures: int, otherwise: str) -> Decision:
     """What a pod said wins; else what Kubernetes says of the Job, and of its pods."""
     failure = o.evidence.failure
-    exceeded = job.failed_reason == "BackoffLimitExceeded"
+    exceeded = job.failed_reason in _TOO_OFTEN
     if failure is not None and not exceeded:
         field = f"{failure.field}: " if failure.field else ""
         return fail(failure.reason, f"{field}{failure.message}")

@@ -67,7 +67,7 @@ def status_of(o: Observation, decision: Decision) -> CycleJobStatus:
 
 
 def _restarted(o: Observation, decision: Decision) -> dict[str, object]:
-    """The launcher Job goes, and its count of failures with it: remember them, this one, and why."""
+    """The training's Job goes, and its count of failures with it: remember them, this one, and why."""
     failures = o.failures + 1
     failure = FailureStatus(reason=decision.reason, message=decision.message)
     return {"earlier_failures": failures, "restarts": failures, "failure": failure}

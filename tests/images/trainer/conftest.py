@@ -36,19 +36,24 @@ Ranks = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def ranks(workplace: Workplace) -> Ranks:
-    """Runs the two ranks of the workplace's config with mpirun, as the launcher does once the workers answer."""
+    """Runs the two ranks of the workplace's config: with mpirun, as the launcher does once the workers answer, or as
+    the only worker of a world without a launcher."""
     from cycle_trainer.launch import mpi_command, mpi_environment
+    from cycle_wire.parts import Transport
 
     def run(*, slots: int | None = None) -> "subprocess.CompletedProcess[str]":
         config = workplace.write_config()
         world = config.world if slots is None else config.world.model_copy(update={"slots_per_host": slots})
-        hostfile = workplace.folder / "hostfile"
-        hostfile.write_text(f"{socket.gethostname()} slots={world.size}\n")
+        if world.transport is Transport.MPI:
+            hostfile = workplace.folder / "hostfile"
+            hostfile.write_text(f"{socket.gethostname()} slots={world.size}\n")
+            command = mpi_command(world, hostfile=hostfile, config_path=workplace.config_path)
+            environment = mpi_environment(ssh="ssh", world=world)
+        else:
+            command, environment = workplace.ranks_command, {"JOB_COMPLETION_INDEX": "0"}
         return subprocess.run(
-            mpi_command(world, hostfile=hostfile, config_path=workplace.config_path),
-            env={**os.environ, **mpi_environment(ssh="ssh", world=world)},
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
+            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False
+        )
 
     return run
 

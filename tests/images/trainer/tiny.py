@@ -1,6 +1,8 @@
 """A tiny random BERT, data that it can learn, a config, and an operator that takes reports: all a job needs."""
 
 import json
+import socket
+import sys
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -144,6 +146,17 @@ class Workplace:
     @property
     def config_path(self) -> Path:
         return self.folder / "config.json"
+
+    @property
+    def ranks_command(self) -> list[str]:
+        """What a worker runs that nobody launches."""
+        return [sys.executable, "-m", "cycle_trainer", "ranks", "--config", str(self.config_path)]
+
+    def without_launcher(self, backend: str) -> None:
+        """The same world without a launcher; its rendezvous on a port of its own."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.spec["rendezvousPort"] = server.getsockname()[1]
+        self.spec["world"] |= {"backend": backend, "transport": "Gloo"}
 
     @property
     def checkpoints(self) -> Path:

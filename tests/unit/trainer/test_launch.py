@@ -41,21 +41,25 @@ def listener(request: pytest.FixtureRequest) -> Iterator[int]:
         server.shutdown(socket.SHUT_RDWR)
 
 
+def silent_sshds(port: int, *, timeout_seconds: float) -> dict[str, str]:
+    return launch.wait_for_hosts(
+        ["127.0.0.1"], problem=lambda host: launch.greeting_problem(host, port=port), timeout_seconds=timeout_seconds
+    )
+
+
 @pytest.mark.parametrize("listener", [b"SSH-2.0-OpenSSH_9.2\r\n"], indirect=True)
 def test_an_sshd_that_greets_is_ready(listener: int) -> None:
-    assert launch.wait_for_workers(["127.0.0.1"], port=listener, timeout_seconds=5) == {}
+    assert silent_sshds(listener, timeout_seconds=5) == {}
 
 
 @pytest.mark.parametrize("listener", [b"220 mail\r\n"], indirect=True)
 def test_something_else_on_the_port_is_no_worker(listener: int) -> None:
-    silent = launch.wait_for_workers(["127.0.0.1"], port=listener, timeout_seconds=0)
-    assert "not an sshd" in silent["127.0.0.1"]
+    assert "not an sshd" in silent_sshds(listener, timeout_seconds=0)["127.0.0.1"]
 
 
-def test_time_runs_out_for_the_silent_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_runs_out_for_the_silent_only() -> None:
     problems = {"a": None, "b": "Connection refused"}
-    monkeypatch.setattr(launch, "_greeting_problem", lambda host, port: problems[host])  # noqa: ARG005
-    assert launch.wait_for_workers(["a", "b"], port=1, timeout_seconds=0) == {"b": "Connection refused"}
+    assert launch.wait_for_hosts(["a", "b"], problem=problems.get, timeout_seconds=0) == {"b": "Connection refused"}
 
 
 def test_ranks_fill_hosts_in_order_and_are_bound_to_nothing() -> None:
