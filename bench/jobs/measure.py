@@ -150,6 +150,9 @@ def _descendants(root: int) -> list[int]:
 
 def _namespace(client: httpx.Client, name: str) -> None:
     client.post("/api/v1/namespaces", json={"metadata": {"name": name}}).raise_for_status()
+    # Pods need it, and the controller that makes it stands still.
+    account = {"metadata": {"name": "default"}}
+    client.post(f"/api/v1/namespaces/{name}/serviceaccounts", json=account).raise_for_status()
     spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
     for claim in ("models", "data"):
         body = {"metadata": {"name": claim}, "spec": spec}

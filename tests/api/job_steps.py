@@ -44,6 +44,15 @@ def end_first_worker(w: JobWorld) -> None:
     w.end("worker", exit_code=0, only="demo-worker-0-")
 
 
+def evict_first_worker(w: JobWorld) -> None:
+    """As a drained node's pods are; remembers whom."""
+    w.remembered = w.evict(w.wait_for_pods("worker", 2)[0])
+
+
+def first_worker_replaced(w: JobWorld) -> None:
+    wait_until(lambda: w.remembered not in {pod["metadata"]["uid"] for pod in w.wait_for_pods("worker", 2)})
+
+
 def check_children(w: JobWorld, *names: str) -> None:
     assert w.children() == set(names)
 
@@ -68,6 +77,16 @@ def another_launcher(w: JobWorld) -> None:
         return launcher is not None and launcher["metadata"]["uid"] != w.remembered
 
     wait_until(there, what="the launcher is a new Job")
+
+
+def old_workers_first(w: JobWorld) -> None:
+    """While a worker of the attempt before still ends, its host name is nobody else's."""
+    held = w.held
+    assert held is not None
+    job, before = w.jobs()["worker"], held["metadata"]["ownerReferences"][0]["uid"]
+    assert job["metadata"]["uid"] == before and "deletionTimestamp" in job["metadata"]
+    w.release()
+    wait_until(lambda: w.jobs().get("worker", job)["metadata"]["uid"] != before, what="new workers")
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class JobWorld:
     sequence: int = 0
     tokens: dict[str, str] = field(default_factory=dict)
     remembered: str = ""  # by a step, for a later one
+    held: Body | None = None  # a pod that does not end
 
     # The user
 
@@ -168,6 +169,30 @@ class JobWorld:
             state = {"terminated": {"exitCode": exit_code, "startedAt": _now(), "finishedAt": _now()}}
             phase = "Failed" if exit_code else "Succeeded"
             self._pod_status(pod, role, phase=phase, state=state, ready=False, conditions=[])
+
+    def evict(self, pod: Body) -> str:
+        """The eviction API, which a drain calls. Returns the pod's uid."""
+        name = pod["metadata"]["name"]
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": self.namespace}}
+        self.client.post(self.path("api/v1", "pods", name) + "/eviction", json=body).raise_for_status()
+        return str(pod["metadata"]["uid"])
+
+    def hold(self, pod: Body) -> None:
+        """The kubelet takes its time to end this pod, once it is deleted."""
+        self.held = pod
+        self._finalizers(pod, [*pod["metadata"].get("finalizers", []), "cycleops.dev/held"])
+
+    def release(self) -> None:
+        assert self.held is not None
+        self._finalizers(self.held, [])
+        self.held = None
+
+    def _finalizers(self, pod: Body, finalizers: list[str]) -> None:
+        self.client.patch(
+            self.path("api/v1", "pods", pod["metadata"]["name"]),
+            headers={"Content-Type": "application/merge-patch+json"},
+            content=json.dumps({"metadata": {"finalizers": finalizers}}),
+        ).raise_for_status()
 
     def _pod_status(
         self, pod: Body, role: str, *, phase: str, state: Body, ready: bool, conditions: list[Body]

@@ -1,8 +1,8 @@
 """From desired children and what is there to the fewest writes, and the writes.
 
-``operations`` is pure. Jobs and Secrets are created and never applied over; of a Job that exists only the fields that
-can change are patched. Other children are server-side applied, when a field that we own differs. What exists is only
-ever written with its uid as precondition. A name that someone else holds is a problem to show, never an adoption.
+``operations`` is pure. What is missing is created, in one request: a name that someone else holds is then a problem to
+show, never an adoption. Of what exists a Secret is left alone, and of a Job only the fields that can change are
+patched; other children are server-side applied when a field that we own differs, with their uid as precondition.
 """
 
 import asyncio
@@ -13,14 +13,13 @@ from typing import Any, Literal
 
 from cycleops.controller import metrics
 from cycleops.controller.difference import first_difference
-from cycleops.controller.kinds import BY_KIND, JOB, SECRET, Kind
+from cycleops.controller.kinds import BY_KIND, FIELD_MANAGER, JOB, SECRET, Kind
 from cycleops.controller.kube import AlreadyExistsError, ApiError, ForbiddenError, InvalidError, Kube
 from cycleops.controller.store import Body, Facts, Store, controller_uid
 
 logger = logging.getLogger(__name__)
 
 Verb = Literal["create", "apply", "patch", "delete"]
-_CREATED_ONLY = (JOB.kind, SECRET.kind)
 _JOB_FIELDS = ("suspend", "parallelism", "completions", "backoffLimit", "activeDeadlineSeconds")
 # What others mount or resolve comes before the pods that need it: a kubelet that misses a Secret waits long.
 _LATE = (JOB.kind, "Deployment")
@@ -62,9 +61,8 @@ def operations(
 
 
 def _needed(kind: Kind, body: Body, facts: Facts | None) -> tuple[Verb | None, Body]:
-    created_only = kind.kind in _CREATED_ONLY
     if facts is None:
-        return ("create" if created_only else "apply"), body
+        return "create", body
     if facts.deleting or kind.kind == SECRET.kind:
         return None, {}  # its deletion event brings us back; a Secret is immutable
     observed = facts.body
@@ -159,20 +157,23 @@ class Applier:
             except AlreadyExistsError:
                 return await self._taken(operation, owner_uid=owner_uid)
             return None
-        return await self._apply(operation, owner_uid=owner_uid)
+        await self._apply(operation)
+        return None
 
-    async def _apply(self, operation: Operation, *, owner_uid: str) -> Problem | None:
+    async def _apply(self, operation: Operation) -> None:
         kind, namespace, name = operation.kind, operation.namespace, operation.name
-        # An apply would take over an object that happens to have the name, so look first.
-        if not operation.uid and await self._kube.find(kind=kind, name=name, namespace=namespace) is not None:
-            return await self._taken(operation, owner_uid=owner_uid)
+        metadata = await self._kube.find_metadata(kind=kind, name=name, namespace=namespace)
+        if metadata is None:
+            raise ApiError(code=409, reason="Gone", message=f"{kind.kind} {namespace}/{name} vanished meanwhile")
+        if (entries := owned_by_apply(metadata.get("managedFields", []))) is not None:
+            taken = {key: metadata[key] for key in ("uid", "resourceVersion")} | {"managedFields": entries}
+            await self._kube.merge(kind=kind, name=name, namespace=namespace, body={"metadata": taken})
         _, result = await self._kube.apply(kind=kind, namespace=namespace, body=operation.body)
         self._store.put(kind, result)
         owned = {key: value for key, value in operation.body.items() if key not in ("apiVersion", "kind")}
         difference = first_difference(owned, result)
         if difference is not None:
             logger.warning("%s %s/%s: the API server keeps another value at %s", kind.kind, namespace, name, difference)
-        return None
 
     async def _taken(self, operation: Operation, *, owner_uid: str) -> Problem | None:
         """The name exists although no watch showed it as ours: a watch that lags, or someone else's object."""
@@ -187,6 +188,18 @@ class Applier:
         whose = f"belongs to {owner['kind']} {owner['name']}" if owner else "has no owner"
         message = f"{kind.kind} {name} exists already and {whose}: delete or rename it"
         return Problem(kind.kind, name, "NameTaken", message)
+
+
+def owned_by_apply(entries: Sequence[Body]) -> list[Body] | None:
+    """An object's managedFields with what we created as if we had applied it; None when nothing is to change.
+
+    Else a field that we created, and later leave out of what we apply, would stay: the creation goes on owning it.
+    """
+    created = [e for e in entries if e.get("manager") == FIELD_MANAGER and e.get("operation") == "Update"]
+    created = [e for e in created if not e.get("subresource")]
+    if not created:
+        return None
+    return [{**entry, "operation": "Apply"} if entry in created else entry for entry in entries]
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Body:

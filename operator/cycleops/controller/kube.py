@@ -15,13 +15,14 @@ import aiohttp
 from kubernetes import client as official
 from kubernetes import config as loader
 
-from cycleops.controller.kinds import FIELD_MANAGER, Kind
+from cycleops.controller.kinds import FIELD_MANAGER, JOB, Kind
 
 Body = dict[str, Any]
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 PAGE_SIZE = 500
+CONNECTIONS = 32  # more only make the API server's answers wait for each other
 
 
 class ApiError(Exception):
@@ -96,7 +97,7 @@ class Kube:
         return context
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=100, ssl=self._ssl, keepalive_timeout=60.0)
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=self._ssl, keepalive_timeout=60.0)
         self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
         return self
 
@@ -195,8 +196,12 @@ class Kube:
         return (await self._request("PATCH", path, body=body, content_type=MERGE, params=params))[1]
 
     async def delete(self, *, kind: Kind, name: str, uid: str, namespace: str | None = None) -> None:
-        """Delete that very object; its pods go in the background. An object that is gone already is no error."""
-        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        """Delete that very object. An object that is gone already is no error.
+
+        A Job goes after its pods: the next one of its name has pods of the same host names, which must not be two.
+        """
+        policy = "Foreground" if kind is JOB else "Background"
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": policy}
         try:
             await self._request("DELETE", kind.path(namespace=namespace, name=name), body=body)
         except NotFoundError:

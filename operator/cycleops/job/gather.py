@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime as dt
+import math
+import time
 from typing import Any
 
 from cycleops.api.conditions import JobCondition, is_true
@@ -23,11 +25,13 @@ from cycleops.job.ssh import new_keys
 
 # Pods that take longer than this to become ready are asked why.
 SLOW_SECONDS = 15.0
+REMEMBER_CLAIM_SECONDS = 5.0
 
 
 class Gatherer:
     def __init__(self, *, kube: Kube, store: Store, inbox: Inbox) -> None:
         self._kube, self._store, self._inbox = kube, store, inbox
+        self._claim_modes: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}  # when asked, and the answer
 
     async def gather(self, key: Key, *, environment: Environment) -> Observation | None:
         facts = self._store.get(CYCLE_JOB, namespace=key.namespace, name=key.name)
@@ -80,11 +84,22 @@ class Gatherer:
             claims = list(claims_of(job.spec))
         except BadUriError:
             return {}  # a policy says so
-        found = await asyncio.gather(*(self._kube.find(kind=CLAIM, name=c, namespace=namespace) for c in claims))
-        return {
-            claim: tuple(body["spec"].get("accessModes", ())) if body is not None else None
-            for claim, body in zip(claims, found, strict=True)
-        }
+        found = await asyncio.gather(*(self._claim(namespace, claim) for claim in claims))
+        return dict(zip(claims, found, strict=True))
+
+    async def _claim(self, namespace: str, name: str) -> tuple[str, ...] | None:
+        """Its access modes. A claim that is there is remembered for a moment: jobs come in bursts, on few claims."""
+        asked, modes = self._claim_modes.get((namespace, name), (-math.inf, ()))
+        now = time.monotonic()
+        if now - asked < REMEMBER_CLAIM_SECONDS:
+            return modes
+        body = await self._kube.find(kind=CLAIM, name=name, namespace=namespace)
+        if body is None:
+            return None
+        modes = tuple(body["spec"].get("accessModes", ()))
+        self._claim_modes = {key: v for key, v in self._claim_modes.items() if now - v[0] < REMEMBER_CLAIM_SECONDS}
+        self._claim_modes[namespace, name] = (now, modes)
+        return modes
 
     async def _notes(self, job: CycleJob, children: dict[tuple[str, str], Facts], now: dt.datetime) -> tuple[str, ...]:
         """What pods say of themselves; asked only when they are slow or have failed."""
