@@ -23,7 +23,8 @@ class TorchWorld:
 
     def __init__(self) -> None:
         dist.init_process_group("gloo")
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.rank: int = dist.get_rank()
+        self.size: int = dist.get_world_size()
         self._reducer: Reducer | None = None
 
     @property
