@@ -50,7 +50,7 @@ CASES = {
             expect("Succeeded", "Unknown", "Starting"),
             end("launcher", 1),
             expect("Failed", "True", "BackoffLimitExceeded"),
-            jobs(),
+            jobs("launcher"),
             lambda w: wait_until(lambda: not w.pods("worker")),
         ],
         spec={"runPolicy": {"backoffLimit": 0}},
