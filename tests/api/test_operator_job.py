@@ -150,7 +150,11 @@ CASES = {
         spec={"workers": {"transport": "Gloo"}},
     ),
     "without a launcher workers that fail too often fail the job": Case(
-        [end("worker", 1), expect("Succeeded", "False", "BackoffLimitExceeded", "training failed once"), jobs("worker")],
+        [
+            end("worker", 1),
+            expect("Succeeded", "False", "BackoffLimitExceeded", "training failed once"),
+            jobs("worker"),
+        ],
         spec={"workers": {"transport": "Gloo"}},
     ),
     "batches that don't divide fail the job, and name the fields": Case(
