@@ -5,6 +5,7 @@ next, so every rank sums the same buckets in the same order: that of the model's
 gradients come first.
 """
 
+import atexit
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ class TorchWorld:
 
     def __init__(self) -> None:
         dist.init_process_group("gloo")
+        atexit.register(dist.destroy_process_group)  # else its threads abort a process that ends by itself
         self.rank: int = dist.get_rank()
         self.size: int = dist.get_world_size()
         self._reducer: Reducer | None = None
