@@ -142,9 +142,18 @@ def run_all(command: Sequence[str], *, environments: Sequence[Mapping[str, str]]
         signal.signal(number, lambda received, _: stopped.append(received))
     while not stopped and not any(rank.poll() for rank in ranks) and any(rank.poll() is None for rank in ranks):
         time.sleep(0.1)
-    code = next((_shell_code(rank.returncode) for rank in ranks if rank.poll()), 0)
+    code = cause([rank.poll() for rank in ranks])
     _stop(ranks)
     return 128 + stopped[0] if stopped else code
+
+
+def cause(codes: Sequence[int | None]) -> int:
+    """Exit code of the rank that the others failed by, as a shell says it; 0 when none failed. None: still runs.
+
+    A rank that was killed comes first: its neighbours fail by themselves a moment later, with a code that says nothing.
+    """
+    failed = [code for code in codes if code]
+    return _shell_code(min(failed)) if failed and min(failed) < 0 else next(iter(failed), 0)
 
 
 def _stop(ranks: Sequence["subprocess.Popen[bytes]"]) -> None:
