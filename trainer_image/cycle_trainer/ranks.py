@@ -79,8 +79,7 @@ def _torchrun(config: TrainingConfig, command: Sequence[str], *, index: int) -> 
     try:
         elastic_launch(launch, command[0])(*command[1:])
     except ChildFailedError as error:
-        _, first = error.get_first_failure()
-        return _shell_code(first.exitcode)
+        return cause([failure.exitcode for failure in error.failures.values()])
     except SignalException as stop:
         return 128 + int(stop.sigval)
     return 0
