@@ -97,7 +97,7 @@ def test_a_measured_model_is_planned_and_deployed_with_reasons(world: ServiceWor
     config = world.child("configmaps", "supersense-serving")["data"]
     assert json.loads(config["server.json"])["maximumBatchSize"] == plan["batchSize"]
     assert "leastconn" in world.child("configmaps", "supersense-balancer")["data"]["haproxy.cfg"]
-    world.expect("Ready", "False", "BalancerUnavailable")
+    world.expect("Ready", "False", "ReplicasUnavailable")
 
 
 def test_it_becomes_ready_with_its_pods(world: ServiceWorld) -> None:

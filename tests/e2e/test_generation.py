@@ -13,11 +13,15 @@ NAME = "dictionary"
 CHAT = "/v1/chat/completions"
 # Prints the answer's headers, then each line of its body with the seconds since the request.
 CALL = """
-import json, sys, time, urllib.request
+import json, sys, time, urllib.error, urllib.request
 url, body = sys.argv[1:]
 began = time.monotonic()
 request = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json"})
-with urllib.request.urlopen(request, timeout=60) as answer:
+try:
+    answer = urllib.request.urlopen(request, timeout=60)
+except urllib.error.HTTPError as error:
+    sys.exit(f"{error}: {error.headers} {error.read()}")
+with answer:
     print(json.dumps({name.lower(): value for name, value in answer.headers.items()}))
     for line in answer:
         print(json.dumps([time.monotonic() - began, line.decode()]))

@@ -10,8 +10,6 @@ from examples.demo_data.digits import row_of
 from tests.cluster.kubectl import Kubectl, Object, condition, has_condition
 from tests.e2e.manifests import example, merge
 
-pytestmark = pytest.mark.skip(reason="open: written, and not run on a cluster yet")
-
 NAME = "digits"
 # One of the scans, in its 17 shades.
 ZERO = [

@@ -10,7 +10,16 @@ from cycleops.controller.kinds import CONFIG_MAP, DEPLOYMENT, POD_DISRUPTION_BUD
 from cycleops.controller.reconcile import Owner
 from cycleops.service.children import BALANCER_ROLE, CONFIG_HASH_ANNOTATION, Body, Names, child, selector, short_hash
 from cycleops.service.deployed import Deployed
-from cycleops.service.haproxy import ADMIN_PORT, CONFIG_FOLDER, GRPC_PORT, HTTP_PORT, Balancer, render, render_pages
+from cycleops.service.haproxy import (
+    ADMIN_PORT,
+    CONFIG_FOLDER,
+    GRPC_PORT,
+    HTTP_PORT,
+    STARTED_PATH,
+    Balancer,
+    render,
+    render_pages,
+)
 from cycleops.service.haproxy_door import CERTIFICATE_FILE, KEYS_FILE, Door
 from cycleops.service.pods import container, http_probe, pod_template
 
@@ -18,6 +27,8 @@ REPLICAS = 2
 DRAIN_SECONDS = 25
 # kube-proxies learn that a balancer leaves while it still listens.
 LEAVE_SECONDS = 5
+# A first server pod may take long (its image, its model); to start HAProxy again meanwhile would help nobody.
+STARTS_WITHIN_SECONDS = 86_400
 # As many requests as one server lets wait; beyond that the balancer's own short queue begins.
 CONNECTIONS_PER_POD = 256
 
@@ -142,6 +153,9 @@ def _container(spec: CycleServiceSpec, image: str) -> Body:
             {"name": "metrics", "containerPort": ADMIN_PORT, "protocol": "TCP"},
         ],
         resources={"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        startupProbe=http_probe(
+            path=STARTED_PATH, port=ADMIN_PORT, periodSeconds=1, failureThreshold=STARTS_WITHIN_SECONDS
+        ),
         readinessProbe=http_probe(path="/healthz", port=ADMIN_PORT, periodSeconds=2, timeoutSeconds=2),
         livenessProbe=http_probe(path="/healthz", port=ADMIN_PORT, periodSeconds=10, timeoutSeconds=5),
         lifecycle={"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},

@@ -15,7 +15,8 @@ Choices, and why:
   are asked whatever their checks say (``unchecked``): a breaker never turns errors of some into errors of all.
 - ``/healthz`` says that HAProxy runs, not that a pod is up: a balancer that leaves its Service turns every request into
   a refused connection, one that stays answers 503 with Retry-After. Whether pods are up is a condition of the
-  CycleService.
+  CycleService. A balancer that starts is another thing: it gets no request before ``/started`` says that it knows a
+  pod, so a service that is Ready answers, and a new balancer refuses nothing that the old one would have passed on.
 - Consistent hashing uses a header's value or else the request's body, has bounded loads, and hashes pods by address:
   two balancers learn the same pods from DNS in different orders and must still agree. The body is looked at as it is,
   up to HAProxy's buffer (16 KiB): only the cache sidecar knows which bodies mean the same.
@@ -41,6 +42,7 @@ ADMIN_PORT = 8405
 FRONTEND = "requests"  # its name in HAProxy's own metrics
 POD_PORT = 8081
 READY_PATH = "/v2/health/ready"
+STARTED_PATH = "/started"
 MAXIMUM_CONNECTIONS = 4096
 # A pod may get this share of the mean load before consistent hashing goes on to the next one.
 BOUNDED_LOAD_PERCENT = 150
@@ -172,6 +174,8 @@ frontend admin
     bind {balancer.address}:{balancer.admin_port}
     option dontlog-normal
     monitor-uri /healthz
+    http-request return status 200 if {{ path {STARTED_PATH} }} {{ nbsrv(pods) gt 0 }}
+    http-request return status 503 if {{ path {STARTED_PATH} }}
     http-request use-service prometheus-exporter if {{ path /metrics }}
 {haproxy_times.page_rules(balancer.config_folder)}
     http-request return status 404

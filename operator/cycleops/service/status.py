@@ -132,14 +132,14 @@ def _ready(observation: ServiceObservation, decision: Decision, server: Rollout,
     if decision.deploy is None:
         why = "planning.mode is Recommend" if mode is PlanningMode.RECOMMEND else "see ModelReady and Feasible"
         return Finding(kind, False, Reason.NO_PLAN, f"nothing is deployed: {why}")
-    if balancer.available == 0:
-        return Finding(kind, False, Reason.BALANCER_UNAVAILABLE, "no balancer pod is ready")
     pods = f"{server.available} of {server.wanted} server pods are ready"
     adapted = observation.adapted if observation.is_adapted else None
     # Those that adaptation adds are not missed until they are there.
     wanted = server.wanted if adapted is None else min(server.wanted, adapted.fewest)
     if server.available < max(wanted, 1):
         return Finding(kind, False, Reason.REPLICAS_UNAVAILABLE, pods)
+    if balancer.available == 0:  # a balancer's first readiness waits for a server pod: theirs comes first
+        return Finding(kind, False, Reason.BALANCER_UNAVAILABLE, "no balancer pod is ready")
     if observation.outcome is None or observation.outcome.plan is None:
         return Finding(kind, True, Reason.OLD_PLAN_SERVES, f"{pods}, of the plan before: see ModelReady and Feasible")
     return Finding(kind, True, Reason.REPLICAS_READY, pods)

@@ -121,6 +121,11 @@ async def test_no_pod_is_a_quick_503_that_says_when_to_come_back(running: Runnin
         status, _, headers = await running.ask()
     assert (status, headers["Retry-After"], headers["Content-Type"]) == (503, "1", "application/json")
     assert (await running.admin("/healthz"))[0] == 200  # HAProxy itself is well
+    assert (await running.admin("/started"))[0] == 503  # a new one would not be sent requests
+
+
+async def test_a_balancer_has_started_when_it_knows_a_pod(running: Running) -> None:
+    assert (await running.admin("/started"))[0] == 200
 
 
 async def test_a_pod_killed_before_it_answered_costs_no_request(running: Running) -> None:

@@ -117,7 +117,7 @@ def test_a_pinned_plan_serves_even_when_it_misses_the_budget() -> None:
 @pytest.mark.parametrize(
     ("children", "ready", "current", "progressing"),
     [
-        ({}, ("False", "BalancerUnavailable"), ("False", "PlanPending"), "True"),
+        ({}, ("False", "ReplicasUnavailable"), ("False", "PlanPending"), "True"),
         (serving(servers=1), ("False", "ReplicasUnavailable"), ("False", "PlanPending"), "True"),
         (serving(), ("True", "ReplicasReady"), ("True", "PlanApplied"), "False"),
         (
