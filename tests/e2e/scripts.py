@@ -14,12 +14,19 @@ for text in sys.argv[2:]:
     seen.append([answer.status, answer.headers.get("X-Cycle-Cache"), answer.headers.get("Age")])
 print(json.dumps(seen))
 """
-# Other texts all the time, argv[1] over HTTP and argv[2] over gRPC, for argv[3] seconds; prints counts by result.
+# Other texts all the time, argv[1] over HTTP and argv[2] over gRPC, for argv[3] seconds or until SIGTERM; prints counts
+# by result.
 LOAD = """
-import collections, json, sys, threading, time, urllib.error, urllib.request
+import collections, json, signal, sys, threading, time, urllib.error, urllib.request
 import grpc
 from cycle_server.protocol import open_inference_pb2 as messages
 counts, until = collections.Counter(), time.monotonic() + float(sys.argv[3])
+
+def stop(*_):
+    global until
+    until = 0
+
+signal.signal(signal.SIGTERM, stop)
 
 def http(text):
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}

@@ -172,7 +172,7 @@ def test_a_killed_process_costs_no_request_and_is_replaced(shared: Service) -> N
 
 def test_replacing_the_pods_costs_no_call(shared: Service) -> None:
     """New server pods and new balancers, under load over both protocols."""
-    command = shared.command(LOAD, f"http://{shared.host}{INFER}", f"{shared.host}:9000", "120", NAME)
+    command = shared.command(LOAD, f"http://{shared.host}{INFER}", f"{shared.host}:9000", "240", NAME)
     # The load must not run in a pod that is replaced.
     pod = shared.pods("server")[0]["metadata"]["name"]
     image = shared.kubectl.get("pod", pod)["spec"]["containers"][0]["image"]  # type: ignore[index]
@@ -182,6 +182,7 @@ def test_replacing_the_pods_costs_no_call(shared: Service) -> None:
     for name in (f"{NAME}-server", f"{NAME}-balancer"):
         shared.kubectl.run("rollout", "restart", f"deployment/{name}")
         shared.kubectl.run("rollout", "status", f"deployment/{name}", "--timeout=120s", timeout_seconds=130)
+    shared.kubectl.run("exec", "load", "--", "python3", "-c", "import os; os.kill(1, 15)")
     ended = ("Succeeded", "Failed")
     wait_until(lambda: shared.kubectl.get("pod", "load")["status"]["phase"] in ended, seconds=240)  # type: ignore[index]
     counts = Counter(json.loads(shared.kubectl.logs("load")))
