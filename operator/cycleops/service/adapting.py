@@ -114,6 +114,7 @@ def _another_plan(known: Memory, state: State, service: Service, table: Attainme
         update={
             "replicas": begin.replicas,
             "correction": Correction(log_slowness=math.log(min(slowness, BOUND))),
+            "contention": state.contention if known.hardware == service.hardware else begin.contention,
             "fewer_since": None,
             "fewer_most": 0,
             "watch": state.watch.model_copy(update={"labels": begin.watch.labels}),

@@ -1,7 +1,7 @@
 """One step of adaptation: measurements in, replicas out. Pure: the clock is an argument, the state a value.
 
 1. no news for stale_seconds?   a condition; nothing is taken away
-2. learn                        slowness (correction), rate (forecast), late answers (account)
+2. learn                        slowness, lateness beyond it (contention), rate (forecast), late answers (account)
 3. need                         fewest replicas that hold the forecast's upper end until a new one could be ready
 4. up at once, down after hold  warming replicas count as ordered: they are not ordered twice
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cycleops.planner.adaptation.account import Account, book
 from cycleops.planner.adaptation.attainment import Attainment
+from cycleops.planner.adaptation.contention import Contention, contend, steady
 from cycleops.planner.adaptation.correction import correct
 from cycleops.planner.adaptation.forecast import observe
 from cycleops.planner.adaptation.model import AdaptSettings, Decision, Measurement, Reason, State, Target
@@ -78,6 +79,7 @@ def _learn(
         fewer_most=state.fewer_most,
         rate=forecast,
         correction=correction,
+        contention=_contention(state, seen, correction.slowness, attainment=attainment, target=target),
         account=book(
             state.account,
             arrivals=seen.arrivals,
@@ -93,6 +95,29 @@ def _learn(
             season_before=state.rate.season,
             season=forecast.season,
         ),
+    )
+
+
+def _contention(
+    state: State, seen: Measurement, slowness: float, *, attainment: Attainment, target: Target
+) -> Contention:
+    """Only of windows that the table is about: every replica that was ordered is there, and the rate is steady."""
+    rate, requests = seen.arrivals / seen.window_seconds, seen.answered + seen.refused
+    comparable = seen.ready_replicas == state.replicas and state.measured_at is not None
+    if not comparable or not requests or not steady(rate_per_second=rate, level_per_second=state.rate.level):
+        return state.contention.model_copy(update={"windows": 0})
+    replicas = min(seen.ready_replicas, attainment.maximum_replicas)
+
+    def late_share_at(factor: float) -> float:
+        return 1 - attainment.share_within(replicas=replicas, rate_per_second=factor * rate, slowness=slowness)
+
+    return contend(
+        state.contention,
+        requests=requests,
+        late=seen.late + seen.refused,
+        allowed=target.late_share,
+        elapsed_seconds=seen.window_seconds,
+        late_share_at=late_share_at,
     )
 
 
@@ -117,18 +142,20 @@ def _need(state: State, *, attainment: Attainment, target: Target, settings: Ada
         share=target.late_share, repay_seconds=settings.repay_seconds, most=settings.most, least=settings.least
     )
     rate, goal = _provided_rate(state, target, settings), 1 - share
-    slow = state.correction.slowness
+    slow, counts = state.correction.slowness, state.contention.factor
 
     def replicas(factor: float) -> int | None:
-        return attainment.replicas_for(rate_per_second=factor * rate, goal=goal, slowness=slow)
+        return attainment.replicas_for(rate_per_second=factor * counts * rate, goal=goal, slowness=slow)
 
     ease = 1 + _EASE
     return _Need(
         rate=rate,
         goal=goal,
         now=replicas(1.0),
-        kept=_kept(state.account, slow, attainment, target),
-        fewer=max(replicas(ease) or target.maximum_replicas, _kept(state.account, slow * ease, attainment, target)),
+        kept=_kept(state.account, slow, counts, attainment, target),
+        fewer=max(
+            replicas(ease) or target.maximum_replicas, _kept(state.account, slow * ease, counts, attainment, target)
+        ),
     )
 
 
@@ -142,14 +169,14 @@ def _provided_rate(state: State, target: Target, settings: AdaptSettings) -> flo
     return max(now, min(settings.headroom * max(now, then), target.declared_per_second))
 
 
-def _kept(account: Account, slowness: float, attainment: Attainment, target: Target) -> int:
+def _kept(account: Account, slowness: float, counts: float, attainment: Attainment, target: Target) -> int:
     """Fewest replicas with which another surge like the costliest would be affordable; 0 when there is no reason."""
     affordable = account.affordable()
     if affordable is None:
         return 0
     late = min(max(affordable / account.surge_late, target.late_share), 1.0)
     rate = max(account.surge_rate, min(account.surge_to_provide_for, target.declared_per_second))
-    enough = attainment.replicas_for(rate_per_second=rate, goal=1 - late, slowness=slowness)
+    enough = attainment.replicas_for(rate_per_second=counts * rate, goal=1 - late, slowness=slowness)
     return target.maximum_replicas if enough is None else enough
 
 
@@ -201,6 +228,10 @@ def _message(state: State, need: _Need, reason: Reason, before: int, left_second
         f"{need.rate:.1f} requests/s at most until a new replica could be ready, {state.rate.level:.1f} now; compute "
         f"{state.correction.slowness:.2f} x the profile ({low:.2f} to {high:.2f}); {1 - need.goal:.1%} may be late"
     )
+    if state.contention.factor > 1 + _EASE:
+        basis += (
+            f"; the rate counts {state.contention.factor:.2f} times, since more were late than it and compute explain"
+        )
     does = {
         Reason.RATE_GROWS: f"{state.replicas} replicas instead of {before}",
         Reason.FEWER_DO: f"{state.replicas} replica(s) instead of {before}",

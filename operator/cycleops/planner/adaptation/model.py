@@ -5,6 +5,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cycleops.planner.adaptation.account import Account
+from cycleops.planner.adaptation.contention import Contention
 from cycleops.planner.adaptation.correction import Correction
 from cycleops.planner.adaptation.forecast import Rate
 from cycleops.planner.adaptation.watch import MAXIMUM_BUCKETS, Watch
@@ -90,6 +91,7 @@ class State(_Frozen):
     fewer_most: int = Field(default=0, ge=0)
     rate: Rate = Rate()
     correction: Correction = Correction()
+    contention: Contention = Contention()
     account: Account = Account()
     watch: Watch = Watch()
 
