@@ -19,6 +19,14 @@ class CachePolicy(StrEnum):
     W_TINY_LFU = "WTinyLFU"  # what is asked less often than what would come for it (Einziger et al., ToS'17)
 
 
+class DeviceKind(StrEnum):
+    """What a variant's arithmetic runs on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TPU = "tpu"
+
+
 class ServerConfig(WireModel):
     """/etc/cycleops/server.json of the server container."""
 
@@ -37,6 +45,7 @@ class ServerConfig(WireModel):
     tenant_burst_texts: int = Field(64, ge=1, description="And so many at once.")
     workers: int = Field(1, ge=1, le=256, description="Processes that compute; 1: a thread of the server itself.")
     threads: int = Field(1, ge=1, description="Of each worker.")
+    device: DeviceKind = Field(DeviceKind.CPU, description="The class's accelerator, or none.")
     host: str = "127.0.0.1"
     port: int = 8080
     grpc_port: int = Field(0, ge=0, le=65535, description="Open Inference Protocol over gRPC; 0 turns it off.")
@@ -95,4 +104,5 @@ class ProfilingConfig(WireModel):
     image: str
     workers: int = Field(1, ge=1, le=256, description="Of the server on this class.")
     threads: int = Field(1, ge=1, description="Of each worker.")
+    device: DeviceKind = Field(DeviceKind.CPU, description="The class's accelerator, or none.")
     report: ReportTarget = ReportTarget()

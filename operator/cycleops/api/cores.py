@@ -1,8 +1,13 @@
-"""How many threads compute on a class of hardware: as it says, else by the CPU request. Never by the host's cores."""
+"""What computes on a class of hardware: its accelerator, or threads: as it says, else by the CPU request.
+Never by the host's cores.
+"""
 
 from kubernetes.utils.quantity import parse_quantity
 
-from cycleops.api.hardwareclass import HardwareClassSpec
+from cycle_wire.serving import DeviceKind
+from cycleops.api.hardwareclass import AcceleratorKind, HardwareClassSpec
+
+DEVICES = {AcceleratorKind.GPU: DeviceKind.CUDA, AcceleratorKind.TPU: DeviceKind.TPU}
 
 
 def threads_of(hardware: HardwareClassSpec) -> int:
@@ -18,6 +23,11 @@ def server_workers_of(hardware: HardwareClassSpec) -> int:
 def server_threads_of(hardware: HardwareClassSpec) -> int:
     """Of each worker of a server pod, at least 1."""
     return hardware.threads or _cores_for(hardware, processes=server_workers_of(hardware))
+
+
+def device_of(hardware: HardwareClassSpec) -> DeviceKind:
+    """Of a server pod. The accelerator decides: a class without one computes on its cores."""
+    return DEVICES[hardware.accelerator.kind] if hardware.accelerator else DeviceKind.CPU
 
 
 def _cores_for(hardware: HardwareClassSpec, *, processes: int) -> int:

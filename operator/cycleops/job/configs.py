@@ -3,7 +3,7 @@
 from cycle_wire.metrics import evaluation_of
 from cycle_wire.serving import ProfileVariant, ProfilingConfig
 from cycle_wire.training import JobIdentity, ReportTarget, TrainingConfig, World
-from cycleops.api.cores import server_threads_of, server_workers_of, threads_of
+from cycleops.api.cores import device_of, server_threads_of, server_workers_of, threads_of
 from cycleops.api.cyclejob import CycleJobSpec
 from cycleops.api.cycleprofile import ProfileSource
 from cycleops.api.hashes import hardware_class_hash
@@ -82,6 +82,7 @@ def profiling_config(o: Observation, *, hardware_class: str) -> ProfilingConfig:
         image=server_image(o, hardware_class=hardware_class),
         workers=server_workers_of(hardware),
         threads=server_threads_of(hardware),
+        device=device_of(hardware),
         report=ReportTarget(url=o.environment.report_url),
     )
 

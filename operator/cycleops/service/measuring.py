@@ -6,7 +6,7 @@ from cycle_wire.profile import Profile
 from cycle_wire.reports import AUDIENCE, EXIT_BAD_INPUT, ProfileReport
 from cycle_wire.serving import ProfileVariant, ProfilingConfig
 from cycle_wire.training import JobIdentity, ReportTarget
-from cycleops.api.cores import server_threads_of, server_workers_of
+from cycleops.api.cores import device_of, server_threads_of, server_workers_of
 from cycleops.api.cycleprofile import CycleProfile, CycleProfileSpec, ProfileSource
 from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.cycleservice_status import Remeasurement, ServedModel
@@ -58,6 +58,7 @@ def measuring_children(
         image=image,
         workers=server_workers_of(hardware),
         threads=server_threads_of(hardware),
+        device=device_of(hardware),
         report=ReportTarget(url=report_url),
     )
     data = {"config.json": config.to_json(), "ca.crt": authority}

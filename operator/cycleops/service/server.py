@@ -1,7 +1,7 @@
 """The server pods: model server and cache sidecar. Pure."""
 
 from cycle_wire.serving import ServerConfig, SidecarConfig
-from cycleops.api.cores import server_threads_of, server_workers_of
+from cycleops.api.cores import device_of, server_threads_of, server_workers_of
 from cycleops.api.cycleservice import CycleServiceSpec
 from cycleops.api.hardwareclass import HardwareClassSpec
 from cycleops.api.uri import MOUNT_ROOT, parse_uri
@@ -70,6 +70,7 @@ def _server_config(
         target_milliseconds=deployed.target_milliseconds,
         workers=server_workers_of(hardware),
         threads=server_threads_of(hardware),
+        device=device_of(hardware),
         drain_seconds=DRAIN_SECONDS,
         key_value_bytes=_key_value_bytes(spec, hardware),
         **lengths,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from cycle_server.engine.stages import read_manifest
 from cycle_wire.parts import Task
+from cycle_wire.serving import DeviceKind
 
 if TYPE_CHECKING:
     from cycle_server.engine.image import ImageEngine
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
     AnyEngine: TypeAlias = Engine | ImageEngine
 
 
-def load_engine(folder: Path, *, threads: int) -> AnyEngine:
-    """Raises BadVariantError."""
+def load_engine(folder: Path, *, threads: int, device: DeviceKind = DeviceKind.CPU, workers: int = 1) -> AnyEngine:
+    """Raises BadVariantError, or BadInputError where there is no such device for so many ``workers``."""
+    from cycle_server.engine.device import choose_device
+
+    chosen = choose_device(device, workers=workers)
     if read_manifest(folder).task is Task.IMAGE_CLASSIFICATION:
         from cycle_server.engine.image import ImageEngine
 
-        return ImageEngine(folder, threads=threads)
+        return ImageEngine(folder, threads=threads, device=chosen)
     from cycle_server.engine.pipeline import Engine
 
-    return Engine(folder, threads=threads)
+    return Engine(folder, threads=threads, device=chosen)

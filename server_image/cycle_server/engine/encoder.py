@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cycle_server.engine.device import CPU, Device
 from cycle_server.engine.quantized import FloatLinear, Linear
+from cycle_server.engine.rectangle import Rectangle
 from cycle_server.engine.sizes import padded
 
 ACTIVATIONS = {
@@ -76,6 +78,7 @@ class Encoder:
     head_size: int
     activation: str
     classifier: FloatLinear
+    device: Device = CPU
     sized: bool = True
 
     def logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
@@ -88,16 +91,17 @@ class Encoder:
         tokens = sum(lengths)
         filler = padded(tokens) - tokens if self.sized else 0
         ids = torch.tensor([token for text in texts for token in text] + [0] * filler)
-        hidden = self._embed(ids, lengths, filler)
+        hidden = self._embed(self.device.put(ids), lengths, filler)
+        rectangle = Rectangle.of(lengths, self.device)
         for layer in self.layers:
-            hidden = self._layer(layer, hidden, lengths)
-        return _means(hidden[:tokens], lengths)
+            hidden = self._layer(layer, hidden, lengths, rectangle)
+        return _means(hidden[:tokens], lengths) if rectangle is None else rectangle.means(hidden)
 
     def prepare(self, rows: int) -> None:
         """Has the kernels of a size made: layers of one shape share them, so one of each shape computes."""
-        hidden = self._embed(torch.zeros(rows, dtype=torch.int64), [1] * rows, 0)
+        hidden = self._embed(self.device.put(torch.zeros(rows, dtype=torch.int64)), [1] * rows, 0)
         for layer in {(layer.heads, layer.intermediate_size): layer for layer in self.layers}.values():
-            self._layer(layer, hidden, [1] * rows)
+            self._layer(layer, hidden, [1] * rows, None)
 
     def _embed(self, ids: Tensor, lengths: Sequence[int], filler: int) -> Tensor:
         positions = self.embeddings.positions
@@ -108,14 +112,18 @@ class Encoder:
         hidden = self.embeddings.norm(functional.embedding(ids, self.embeddings.words) + spread)
         return hidden if self.embeddings.projection is None else self.embeddings.projection(hidden)
 
-    def _layer(self, layer: Layer, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
-        attended = layer.attention_out(self._attend(layer, layer.attention_in(hidden), lengths))
+    def _layer(self, layer: Layer, hidden: Tensor, lengths: Sequence[int], rectangle: Rectangle | None) -> Tensor:
+        mixed = layer.attention_in(hidden)
+        if rectangle is None:
+            attended = layer.attention_out(self._attend(layer, mixed, lengths))
+        else:
+            attended = layer.attention_out(rectangle.attend(mixed, heads=layer.heads, head_size=self.head_size))
         hidden = layer.attention_norm(attended.add_(hidden))
         inner = self._activate(layer.intermediate(hidden))
         return layer.output_norm(layer.output(inner).add_(hidden))
 
     def _activate(self, x: Tensor) -> Tensor:
-        if self.activation == "gelu" and not self.sized:
+        if self.activation == "gelu" and self.device.is_cpu and not self.sized:
             return plain_gelu(x)
         return ACTIVATIONS[self.activation](x)
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageClassification
 
+from cycle_server.engine.device import CPU, Device
 from cycle_server.engine.linears import pack_floats, put_quantized
 from cycle_server.engine.load import DTYPES, check_digest
 from cycle_server.engine.pipeline import configure_process
@@ -32,15 +33,16 @@ SUPPORTED_FAMILIES = ("convnext", "vit")
 class ImageEngine(ImageStages):
     """One variant, ready to compute. Raises BadVariantError when its folder is not right."""
 
-    def __init__(self, folder: Path, *, threads: int, verify: bool = True) -> None:
+    def __init__(self, folder: Path, *, threads: int, device: Device = CPU, verify: bool = True) -> None:
         configure_process(threads=threads)
         manifest = read_manifest(folder)
         super().__init__(read_image_format(folder), manifest=manifest)
+        self._device = device
         self._dtype = DTYPES[manifest.variant.precision]
         try:
             if verify:
                 check_digest(folder, manifest)
-            self._model = _model(folder, manifest, self._dtype)
+            self._model = _model(folder, manifest, self._dtype, device)
         except KeyError as error:
             raise BadVariantError(f"{folder}: lacks {error}") from error
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -57,24 +59,25 @@ class ImageEngine(ImageStages):
         images = np.concatenate([*items, *[self.image_format.blank()] * (padded(count) - count)])
         values = torch.from_numpy(self.image_format.values(images))
         with torch.inference_mode():
-            outputs: np.ndarray = self._model(pixel_values=values.to(self._dtype)).logits[:count].float().numpy()
+            logits = self._model(pixel_values=self._device.put(values.to(self._dtype))).logits[:count]
+            outputs: np.ndarray = self._device.get(logits.float()).numpy()
         return outputs
 
 
-def _model(folder: Path, manifest: VariantManifest, dtype: torch.dtype) -> Any:
+def _model(folder: Path, manifest: VariantManifest, dtype: torch.dtype, device: Device) -> Any:
     weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
     model = _empty_model(folder, manifest, dtype)
     _reshape(model, weights)
     quantization = manifest.variant.quantization
     integers = quantization is not None and quantization.activations is Activations.DYNAMIC
     for name in manifest.quantized_layers:
-        put_quantized(model, name, weights, dtype=dtype, integers=integers)
+        put_quantized(model, name, weights, dtype=dtype, integers=integers, device=device)
         for part in ("weight", "weight_scale", "weight_zero_point", "bias"):
             weights.pop(f"{name}.{part}", None)
     model.load_state_dict(weights)
     model.eval()
-    pack_floats(model)
-    return model
+    pack_floats(model, device=device)
+    return model.to(device.place)
 
 
 def _empty_model(folder: Path, manifest: VariantManifest, dtype: torch.dtype) -> Any:

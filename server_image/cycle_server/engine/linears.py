@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from cycle_server.engine.device import CPU, Device
 from cycle_server.engine.quantized import (
     FloatLinear,
     Int8Weights,
     Linear,
     PackedFloatLinear,
     float_linear,
-    int8_linear,
+    quantized_linear,
 )
 from cycle_server.errors import BadVariantError
 
@@ -40,7 +41,15 @@ class Packed(nn.Module):  # type: ignore[misc]  # torch is untyped here
         return self._linear(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], self._outputs)
 
 
-def put_quantized(model: Any, name: str, weights: Mapping[str, Tensor], *, dtype: torch.dtype, integers: bool) -> None:
+def put_quantized(
+    model: Any,
+    name: str,
+    weights: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype,
+    integers: bool,
+    device: Device = CPU,
+) -> None:
     """Replaces the layer ``name``. ``integers``: activations are integers too. KeyError: a tensor is missing.
 
     Raises BadVariantError.
@@ -58,17 +67,17 @@ def put_quantized(model: Any, name: str, weights: Mapping[str, Tensor], *, dtype
         zero_point=weights.get(f"{name}.weight_zero_point"),
         bias=weights[f"{name}.bias"] if has_bias else torch.zeros(outputs),
     )
-    linear = int8_linear(packed) if integers else float_linear(packed.dequantize(dtype))
+    linear = quantized_linear(packed, dtype=dtype, integers=integers, device=device)
     model.set_submodule(name, Packed(linear, inputs=inputs, outputs=outputs))
 
 
-def pack_floats(model: Any) -> None:
+def pack_floats(model: Any, *, device: Device = CPU) -> None:
     """All linear layers that are left; a weight that another module has too (a tied embedding) is copied."""
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear | Conv1D):
             weight = module.weight.data.t() if isinstance(module, Conv1D) else module.weight.data
             bias = torch.zeros(weight.shape[0], dtype=weight.dtype) if module.bias is None else module.bias.data
-            linear = float_linear(FloatLinear(weight.contiguous(), bias))
+            linear = float_linear(FloatLinear(weight.contiguous(), bias), device)
             model.set_submodule(name, Packed(linear, inputs=weight.shape[1], outputs=weight.shape[0]))
 
 

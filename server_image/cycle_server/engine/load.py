@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from cycle_server.engine.device import CPU, Device
 from cycle_server.engine.encoder import ACTIVATIONS, Embeddings, Encoder, Layer, Norm
 from cycle_server.engine.quantized import (
     FloatLinear,
@@ -20,7 +21,7 @@ from cycle_server.engine.quantized import (
     Linear,
     PackedFloatLinear,
     float_linear,
-    int8_linear,
+    quantized_linear,
 )
 from cycle_server.engine.stages import read_manifest, read_tokenizer
 from cycle_server.errors import BadVariantError
@@ -40,7 +41,7 @@ class LoadedVariant:
     maximum_tokens: int
 
 
-def load_variant(folder: Path, *, verify: bool = True) -> LoadedVariant:
+def load_variant(folder: Path, *, device: Device = CPU, verify: bool = True) -> LoadedVariant:
     """``verify`` compares the weights file with the manifest's digest. Raises BadVariantError."""
     manifest = read_manifest(folder)
     try:
@@ -48,7 +49,7 @@ def load_variant(folder: Path, *, verify: bool = True) -> LoadedVariant:
         if verify:
             check_digest(folder, manifest)
         weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
-        encoder = _Packer(weights, config, manifest).encoder()
+        encoder = _Packer(weights, config, manifest, device).encoder()
     except (OSError, ValueError, SafetensorError) as error:
         raise BadVariantError(f"{folder}: {error}") from error
     except KeyError as error:
@@ -61,10 +62,13 @@ def load_variant(folder: Path, *, verify: bool = True) -> LoadedVariant:
 class _Packer:
     """Builds an Encoder from named tensors. KeyError names a tensor or config key that is missing."""
 
-    def __init__(self, weights: Mapping[str, Tensor], config: Mapping[str, Any], manifest: VariantManifest) -> None:
+    def __init__(
+        self, weights: Mapping[str, Tensor], config: Mapping[str, Any], manifest: VariantManifest, device: Device
+    ) -> None:
         self._weights = weights
         self._config = config
         self._manifest = manifest
+        self._device = device
         self._dtype = DTYPES[manifest.variant.precision]
         self._quantized = frozenset(manifest.quantized_layers)
         quantization = manifest.variant.quantization
@@ -77,7 +81,9 @@ class _Packer:
             raise BadVariantError(f"config.json: hidden_act {activation!r} is none of {', '.join(sorted(ACTIVATIONS))}")
         layers = [self._layer(f"encoder.encoder.layer.{i}.") for i in range(self._config["num_hidden_layers"])]
         self._compare_shapes(layers)
-        classifier = FloatLinear(self._weights["classifier.weight"].float(), self._weights["classifier.bias"].float())
+        classifier = FloatLinear(
+            *(self._device.hold(self._weights[f"classifier.{part}"].float()) for part in ("weight", "bias"))
+        )
         if len(self._manifest.labels) != classifier.weight.shape[0]:
             raise BadVariantError(
                 f"manifest.json: {len(self._manifest.labels)} labels for {classifier.weight.shape[0]} classes"
@@ -88,6 +94,7 @@ class _Packer:
             head_size=self._head_size,
             activation=activation,
             classifier=classifier,
+            device=self._device,
             sized=any(isinstance(linear, PackedFloatLinear) for layer in layers for linear in layer.linears),
         )
 
@@ -101,9 +108,8 @@ class _Packer:
         return self._weights[name].to(self._dtype)
 
     def _norm(self, name: str) -> Norm:
-        return Norm(
-            self._float(f"{name}.weight"), self._float(f"{name}.bias"), self._config.get("layer_norm_eps", 1e-12)
-        )
+        weight, bias = (self._device.hold(self._float(f"{name}.{part}")) for part in ("weight", "bias"))
+        return Norm(weight, bias, self._config.get("layer_norm_eps", 1e-12))
 
     def _embeddings(self, prefix: str) -> Embeddings:
         family = self._config["model_type"]
@@ -114,8 +120,8 @@ class _Packer:
         types = self._weights[f"{prefix}embeddings.token_type_embeddings.weight"]
         projection = f"{prefix}embeddings_project"
         return Embeddings(
-            words=self._float(f"{prefix}embeddings.word_embeddings.weight"),
-            positions=(positions.float() + types[0].float()).to(self._dtype),
+            words=self._device.hold(self._float(f"{prefix}embeddings.word_embeddings.weight")),
+            positions=self._device.hold((positions.float() + types[0].float()).to(self._dtype)),
             norm=self._norm(f"{prefix}embeddings.LayerNorm"),
             projection=self._linear([projection]) if f"{projection}.weight" in self._weights else None,
         )
@@ -138,13 +144,12 @@ class _Packer:
         quantized = [name in self._quantized for name in names]
         if not any(quantized):
             weight = torch.cat([self._float(f"{name}.weight") for name in names])
-            return float_linear(FloatLinear(weight, torch.cat([self._float(f"{name}.bias") for name in names])))
+            bias = torch.cat([self._float(f"{name}.bias") for name in names])
+            return float_linear(FloatLinear(weight, bias), self._device)
         if not all(quantized):
             raise BadVariantError(f"manifest.json: quantizedLayers has some but not all of {', '.join(names)}")
         stacked = Int8Weights.stack([self._int8(name) for name in names])
-        if self._integer_activations:
-            return int8_linear(stacked)
-        return float_linear(stacked.dequantize(self._dtype))
+        return quantized_linear(stacked, dtype=self._dtype, integers=self._integer_activations, device=self._device)
 
     def _int8(self, name: str) -> Int8Weights:
         integers = self._weights[f"{name}.weight"]

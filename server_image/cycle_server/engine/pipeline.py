@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 import torch
 
+from cycle_server.engine.device import CPU, Device
 from cycle_server.engine.load import load_variant
 from cycle_server.engine.sizes import sizes
 from cycle_server.engine.stages import TextStages
@@ -26,9 +27,9 @@ _KEPT_BYTES, _PAD_BYTES, _LARGEST_HEAP_BLOCK_BYTES = 256 << 20, 16 << 20, 32 << 
 class Engine(TextStages):
     """One variant of a text classifier, ready to compute. Raises BadVariantError when its folder is not right."""
 
-    def __init__(self, folder: Path, *, threads: int, verify: bool = True) -> None:
+    def __init__(self, folder: Path, *, threads: int, device: Device = CPU, verify: bool = True) -> None:
         configure_process(threads=threads)
-        loaded = load_variant(folder, verify=verify)
+        loaded = load_variant(folder, device=device, verify=verify)
         super().__init__(loaded.tokenizer, manifest=loaded.manifest, maximum_tokens=loaded.maximum_tokens)
         self._encoder = loaded.encoder
 
@@ -45,8 +46,9 @@ class Engine(TextStages):
         """Float32 (n, classes + hidden): each text's logits, and beside them what they were made from."""
         with torch.inference_mode():
             embeddings = self._encoder.embed(cast("Sequence[Sequence[int]]", items))
-            outputs: np.ndarray = torch.cat([self._encoder.classifier(embeddings), embeddings], dim=1).numpy()
-        return outputs
+            outputs = torch.cat([self._encoder.classifier(embeddings), embeddings], dim=1)
+            on_host: np.ndarray = self._encoder.device.get(outputs).numpy()
+        return on_host
 
 
 def configure_process(*, threads: int) -> None:

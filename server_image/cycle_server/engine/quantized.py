@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cycle_server.engine.device import CPU, Device
+
 INT8_MAXIMUM = 127.0
 SMALLEST_SCALE = 1e-12  # of a token whose values are all 0
 
@@ -48,8 +50,10 @@ class PackedFloatLinear:
         return out
 
 
-def float_linear(linear: FloatLinear) -> Linear:
-    """The fastest kernel for this processor and type."""
+def float_linear(linear: FloatLinear, device: Device = CPU) -> Linear:
+    """The fastest kernel for this device and type."""
+    if not device.is_cpu:
+        return FloatLinear(device.hold(linear.weight), device.hold(linear.bias))
     if not torch.backends.mkldnn.is_available():
         return linear
     if linear.weight.dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -156,6 +160,15 @@ def int8_linear(weights: Int8Weights) -> Linear:
     """The fastest kernel that is exact on this processor."""
     has_fbgemm = "fbgemm" in torch.backends.quantized.supported_engines
     return FbgemmInt8Linear(weights) if has_fbgemm and torch.cpu._is_vnni_supported() else PortableInt8Linear(weights)
+
+
+def quantized_linear(weights: Int8Weights, *, dtype: torch.dtype, integers: bool, device: Device = CPU) -> Linear:
+    """``integers``: activations are integers too, where the device has kernels for them. A CUDA device has not:
+    torch's integer product there takes no fewer than 17 rows, so weights are made floats when they are loaded.
+    """
+    if integers and device.is_cpu:
+        return int8_linear(weights)
+    return float_linear(weights.dequantize(dtype), device)
 
 
 def _largest(values: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def measure_texts(config: ProfilingConfig, server: ServerConfig) -> Measured:
     """Raises BadInputError."""
+    from cycle_server.engine.device import choose_device
     from cycle_server.engine.pipeline import Engine
 
     check_metrics(config.evaluation.metrics, known=METRICS)
@@ -34,17 +35,22 @@ def measure_texts(config: ProfilingConfig, server: ServerConfig) -> Measured:
         maximum_rows=config.evaluation.maximum_rows,
     )
     texts, labels = [row.content for row in rows], [row.label for row in rows]
-    engine = Engine(Path(server.variant_path), threads=config.threads)
+    engine = Engine(
+        Path(server.variant_path), threads=config.threads, device=choose_device(config.device, workers=config.workers)
+    )
     lengths = sorted(set(config.sequence_lengths))
     return _measured(engine, AskingTexts(engine, texts), engine.pre(texts), labels, config, server, lengths=lengths)
 
 
 def measure_images(config: ProfilingConfig, server: ServerConfig) -> Measured:
     """An image is as long as any other: 1. Raises BadInputError."""
+    from cycle_server.engine.device import choose_device
     from cycle_server.engine.image import ImageEngine  # transformers is only for those who need it
 
     check_metrics(config.evaluation.metrics, known=METRICS)
-    engine = ImageEngine(Path(server.variant_path), threads=config.threads)
+    engine = ImageEngine(
+        Path(server.variant_path), threads=config.threads, device=choose_device(config.device, workers=config.workers)
+    )
     rows = read_rows(
         Path(config.evaluation_path),
         fields=config.fields,

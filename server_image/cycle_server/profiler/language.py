@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from cycle_server.engine.causal.model import CausalEngine
+from cycle_server.engine.device import choose_device
 from cycle_server.errors import BadInputError
 from cycle_server.profiler.evaluate import check_metrics
 from cycle_server.profiler.generation import measure_generation
@@ -32,6 +33,7 @@ def measure_language_model(config: ProfilingConfig, server: ServerConfig) -> Mea
         threads=decoding_threads(server),
         pool_bytes=server.key_value_bytes or KEY_VALUE_BYTES,
         sequences=most,
+        device=choose_device(config.device),
     )
     rows, texts = read_token_rows(config, server, maximum_tokens=engine.maximum_tokens)
     # One token each: what HTTP adds doesn't depend on how many. A word is enough: no prompt may be too long.

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from cycle_server.engine.device import device_name
 from cycle_server.engine.stages import read_manifest
 from cycle_server.errors import BadInputError, BadVariantError
 from cycle_server.process import processor_name
@@ -58,6 +59,7 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant) -> Profile
         budget_milliseconds=NO_BUDGET_MILLISECONDS,
         workers=config.workers,
         threads=config.threads,
+        device=config.device,
         warmup_sequence_lengths=sorted(set(config.sequence_lengths)),
     )
     measured = MEASURES[manifest.task](config, server)
@@ -85,7 +87,7 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant) -> Profile
         neighbour_difference=measured.neighbour_difference,
         workers=measured.workers,
         threads=measured.threads,
-        processor=processor_name()[:256],
+        processor=device_name(config.device, processor=processor_name)[:256],
         measured_at=datetime.now(UTC),
     )
 

@@ -48,13 +48,18 @@ class _Cell:
 
 
 def measure(
-    engine: AnyEngine, asking: Asking, *, batch_sizes: Sequence[int], lengths: Sequence[int]
+    engine: AnyEngine,
+    asking: Asking,
+    *,
+    batch_sizes: Sequence[int],
+    lengths: Sequence[int],
+    paces: Sequence[Pace] = (Pace.SATURATED, Pace.PACED),
 ) -> list[ProfileRow]:
     """Rows for each pace, batch size and length."""
     things = {length: asking.take(length, THINGS_PER_CELL) for length in set(lengths)}
     return [
         row
-        for pace in (Pace.SATURATED, Pace.PACED)
+        for pace in paces
         for row in _measure_pace(engine, asking, pace, [_Cell(b, n, things[n]) for n in lengths for b in batch_sizes])
     ]
 

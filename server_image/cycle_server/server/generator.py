@@ -47,6 +47,7 @@ def decoding_threads(config: ServerConfig) -> int:
 def start_generator(config: ServerConfig, metrics: ServerMetrics) -> Generator:
     """Blocks until warm. Raises BadVariantError."""
     from cycle_server.engine.causal.model import CausalEngine  # transformers is only for those who generate
+    from cycle_server.engine.device import choose_device
 
     threads = decoding_threads(config)
     if config.workers > 1:
@@ -56,6 +57,7 @@ def start_generator(config: ServerConfig, metrics: ServerMetrics) -> Generator:
         threads=threads,
         pool_bytes=config.key_value_bytes or KEY_VALUE_BYTES,
         sequences=config.maximum_batch_size,
+        device=choose_device(config.device),
     )
     observer = GenerationMetrics(metrics, target_milliseconds=config.target_milliseconds)
     rate = config.tenant_texts_per_second

@@ -61,7 +61,7 @@ def _own_thread(config: ServerConfig) -> _Computing:
     from cycle_server.engine.choose import load_engine  # torch is only for a process that computes
     from cycle_server.engine.warm_up import warm_up
 
-    engine = load_engine(Path(config.variant_path), threads=config.threads)
+    engine = load_engine(Path(config.variant_path), threads=config.threads, device=config.device)
     samples = warm_up(engine, lengths=config.warmup_sequence_lengths, batch_sizes={1, config.maximum_batch_size})
     return _Computing(stages=engine, compute=engine.compute, samples=samples)
 

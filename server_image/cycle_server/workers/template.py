@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cycle_server.engine.choose import load_engine
-from cycle_server.errors import BadVariantError
+from cycle_server.errors import BadInputError
 from cycle_server.workers.worker import die_with_parent, serve
 from cycle_wire.serving import ServerConfig
 
@@ -37,8 +37,8 @@ def run(control_descriptor: int) -> int:
     control = socket.socket(fileno=control_descriptor)
     config = ServerConfig.model_validate_json(control.recv(MESSAGE_BYTES))
     try:
-        engine = load_engine(Path(config.variant_path), threads=1)
-    except BadVariantError as error:
+        engine = load_engine(Path(config.variant_path), threads=1, device=config.device, workers=config.workers)
+    except BadInputError as error:
         control.send(json.dumps({"error": str(error)[:4096]}).encode())
         return 1
     gc.freeze()  # a collection in a worker would write to every object's page

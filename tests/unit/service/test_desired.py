@@ -108,6 +108,18 @@ def test_the_server_gets_its_class() -> None:
     assert config("server.json", class_=accelerated)["threads"] == 4
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "device"),
+    [
+        (None, "cpu"),
+        ({"kind": "GPU", "resource": "nvidia.com/gpu"}, "cuda"),
+        ({"kind": "TPU", "resource": "google.com/tpu"}, "tpu"),
+    ],
+)
+def test_the_server_computes_on_the_accelerator_of_its_class(accelerator: dict[str, str] | None, device: str) -> None:
+    assert config("server.json", class_=hardware(accelerator=accelerator))["device"] == device
+
+
 def test_the_workers_of_the_class_share_its_cores() -> None:
     class_ = hardware(
         resources={"requests": {"cpu": 4, "memory": "16Gi"}, "limits": {"memory": "16Gi"}},

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from cycle_server.engine.causal.paged import ATTENTION, register
+from cycle_server.engine.device import CPU, Device
 from cycle_server.engine.linears import pack_floats, put_quantized
 from cycle_server.engine.load import DTYPES, check_digest
 from cycle_server.engine.stages import read_manifest
@@ -36,7 +37,7 @@ class LoadedCausal:
     maximum_tokens: int
 
 
-def load_causal(folder: Path, *, verify: bool = True) -> LoadedCausal:
+def load_causal(folder: Path, *, device: Device = CPU, verify: bool = True) -> LoadedCausal:
     """``verify`` compares the weights file with the manifest's digest. Raises BadVariantError."""
     try:
         manifest = read_manifest(folder)
@@ -44,7 +45,7 @@ def load_causal(folder: Path, *, verify: bool = True) -> LoadedCausal:
             check_digest(folder, manifest)
         config = _config(folder)
         dtype = DTYPES[manifest.variant.precision]
-        model = _model(config, manifest, load_file(folder / "model.safetensors"), dtype)
+        model = _model(config, manifest, load_file(folder / "model.safetensors"), dtype, device)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         end_tokens = _end_tokens(folder, config)
     except KeyError as error:
@@ -74,7 +75,13 @@ def _config(folder: Path) -> PretrainedConfig:
     return config
 
 
-def _model(config: PretrainedConfig, manifest: VariantManifest, weights: dict[str, Tensor], dtype: torch.dtype) -> Any:
+def _model(
+    config: PretrainedConfig,
+    manifest: VariantManifest,
+    weights: dict[str, Tensor],
+    dtype: torch.dtype,
+    device: Device,
+) -> Any:
     register()
     model = AutoModelForCausalLM.from_config(
         config, dtype=dtype, attn_implementation=ATTENTION, trust_remote_code=False
@@ -82,13 +89,13 @@ def _model(config: PretrainedConfig, manifest: VariantManifest, weights: dict[st
     quantization = manifest.variant.quantization
     integers = quantization is not None and quantization.activations is Activations.DYNAMIC
     for name in manifest.quantized_layers:
-        put_quantized(model, name, weights, dtype=dtype, integers=integers)
+        put_quantized(model, name, weights, dtype=dtype, integers=integers, device=device)
         for part in ("weight", "weight_scale", "weight_zero_point", "bias"):
             weights.pop(f"{name}.{part}", None)
     _fill(model, weights)
     model.eval()
-    pack_floats(model)
-    return model
+    pack_floats(model, device=device)
+    return model.to(device.place)
 
 
 def _fill(model: Any, weights: Mapping[str, Tensor]) -> None:

@@ -8,12 +8,12 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
-from transformers import PretrainedConfig
 
-from cycle_server.engine.causal.load import load_causal
+from cycle_server.engine.causal.load import LoadedCausal, load_causal
 from cycle_server.engine.causal.paged import Pool, Step
 from cycle_server.engine.causal.request import BLOCK_TOKENS, ChatError, Chunk, Sampling
 from cycle_server.engine.causal.sampling import Sampler, next_tokens
+from cycle_server.engine.device import CPU, Device
 from cycle_server.engine.linears import sized_layers
 from cycle_server.engine.pipeline import configure_process
 from cycle_server.engine.sizes import sizes
@@ -27,9 +27,18 @@ class CausalEngine:
     for one sequence. ``advance`` may be called on one thread only, all else on any.
     """
 
-    def __init__(self, folder: Path, *, threads: int, pool_bytes: int, sequences: int, verify: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int,
+        pool_bytes: int,
+        sequences: int,
+        device: Device = CPU,
+        verify: bool = True,
+    ) -> None:
         configure_process(threads=threads)
-        loaded = load_causal(folder, verify=verify)
+        loaded = load_causal(folder, device=device, verify=verify)
         self._model = loaded.model
         self._sized, self._sized_output = sized_layers(loaded.model)
         self._dtype = loaded.dtype
@@ -37,7 +46,7 @@ class CausalEngine:
         self.manifest: VariantManifest = loaded.manifest
         self.maximum_tokens = loaded.maximum_tokens
         self.end_tokens = loaded.end_tokens
-        self._pool = _pool(loaded.model.config, loaded.dtype, self.maximum_tokens, pool_bytes, sequences)
+        self._pool = _pool(loaded, device=device, pool_bytes=pool_bytes, sequences=sequences)
         # What an empty text begins with. A tokenizer may name tokens that the model has no embedding of.
         known = [token for token in (self._tokenizer.bos_token_id, *sorted(self.end_tokens)) if token is not None]
         vocabulary = loaded.model.config.vocab_size
@@ -96,10 +105,14 @@ class CausalEngine:
 
         An ArithmeticError where the model's output isn't finite.
         """
-        return next_tokens(self.logits(chunks), samplers)
+        return next_tokens(self._logits(chunks), samplers)
 
     def logits(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Behind each chunk's last token, float32 (chunks, vocabulary)."""
+        """Behind each chunk's last token, float32 (chunks, vocabulary), on the host."""
+        return self._pool.device.get(self._logits(chunks))
+
+    def _logits(self, chunks: Sequence[Chunk]) -> Tensor:
+        """Where they were computed."""
         step = Step(self._pool, chunks, sized=bool(self._sized))
         with torch.inference_mode():
             output = self._model(
@@ -120,7 +133,7 @@ class CausalEngine:
         with torch.inference_mode():
             output = self._model(input_ids=step.ids, position_ids=step.positions, use_cache=False, step=step)
             logits: Tensor = output.logits[0, : len(tokens)].float()
-        return logits
+        return self._pool.device.get(logits)
 
 
 class Detokenizer:
@@ -144,11 +157,12 @@ class Detokenizer:
         return str(self._tokenizer.decode(self._held, skip_special_tokens=True)) if self._held else ""
 
 
-def _pool(config: PretrainedConfig, dtype: torch.dtype, maximum_tokens: int, pool_bytes: int, sequences: int) -> Pool:
+def _pool(loaded: LoadedCausal, *, device: Device, pool_bytes: int, sequences: int) -> Pool:
+    config, dtype = loaded.model.config, loaded.dtype
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     layers = config.num_hidden_layers
     one = Pool.block_bytes(layers=layers, heads=heads, head_size=head_size, dtype=dtype)
-    longest = -(-maximum_tokens // BLOCK_TOKENS)
+    longest = -(-loaded.maximum_tokens // BLOCK_TOKENS)
     blocks = max(min(sequences * longest, pool_bytes // one), longest)
-    return Pool(layers=layers, blocks=blocks, heads=heads, head_size=head_size, dtype=dtype)
+    return Pool(layers=layers, blocks=blocks, heads=heads, head_size=head_size, dtype=dtype, device=device)

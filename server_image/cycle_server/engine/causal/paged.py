@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from cycle_server.engine.causal.request import BLOCK_TOKENS, Chunk
+from cycle_server.engine.device import CPU, Device
 from cycle_server.engine.sizes import padded
 
 ATTENTION = "cycle_paged"  # the name under which transformers' models find it
@@ -22,11 +23,14 @@ ATTENTION = "cycle_paged"  # the name under which transformers' models find it
 class Pool:
     """Room for ``blocks`` blocks: of each layer keys and values (blocks * BLOCK_TOKENS, heads, head size)."""
 
-    def __init__(self, *, layers: int, blocks: int, heads: int, head_size: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, *, layers: int, blocks: int, heads: int, head_size: int, dtype: torch.dtype, device: Device = CPU
+    ) -> None:
         shape = (blocks * BLOCK_TOKENS, heads, head_size)
-        self.keys = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
-        self.values = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device.place) for _ in range(layers)]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device.place) for _ in range(layers)]
         self.blocks = blocks
+        self.device = device
 
     @property
     def size_bytes(self) -> int:
@@ -52,20 +56,23 @@ class Step:
         positions = [torch.arange(chunk.position, chunk.position + len(chunk.tokens)) for chunk in ordered]
         self._tokens = sum(len(chunk.tokens) for chunk in ordered)
         filler = [0] * (padded(self._tokens) - self._tokens) if sized else []
-        self.ids = torch.tensor([[*(token for chunk in ordered for token in chunk.tokens), *filler]])
-        self.positions = torch.cat([*positions, torch.tensor(filler, dtype=torch.long)])[None]
-        self._slots = torch.cat([_slots(chunk.blocks, where) for chunk, where in zip(ordered, positions, strict=True)])
+        put = pool.device.put
+        self.ids = put(torch.tensor([[*(token for chunk in ordered for token in chunk.tokens), *filler]]))
+        self.positions = put(torch.cat([*positions, torch.tensor(filler, dtype=torch.long)])[None])
+        slots = [_slots(chunk.blocks, where) for chunk, where in zip(ordered, positions, strict=True)]
+        self._slots = put(torch.cat(slots))
         ends = torch.tensor([len(chunk.tokens) for chunk in ordered]).cumsum(0)
         # Of each chunk as given, the last token's row; filled up to a size too.
-        self.last = torch.zeros(padded(len(chunks)), dtype=torch.long)
-        self.last[order] = ends - 1
+        last = torch.zeros(padded(len(chunks)), dtype=torch.long)
+        last[order] = ends - 1
+        self.last = put(last)
         bounds = [0, *ends.tolist()]
         self._long = [
-            (bounds[i], bounds[i + 1], _seen(chunk) if chunk.position else None)
+            (bounds[i], bounds[i + 1], _put(_seen(chunk), pool) if chunk.position else None)
             for i, chunk in enumerate(ordered)
             if i >= self._singles
         ]
-        self._table, self._mask = _batch(ordered[: self._singles])
+        self._table, self._mask = _put(_batch(ordered[: self._singles]), pool)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """query (1, heads, rows, size), key and value (1, key heads, rows, size) -> (1, rows, heads, size)."""
@@ -73,7 +80,7 @@ class Step:
         keys[self._slots] = key[0, :, : self._tokens].transpose(0, 1)
         values[self._slots] = value[0, :, : self._tokens].transpose(0, 1)
         heads, rows, size = query.shape[1:]
-        out = torch.empty(1, rows, heads, size, dtype=query.dtype)
+        out = query.new_empty(1, rows, heads, size)
         out[:, self._tokens :] = 0
         if self._singles:
             out[0, : self._singles] = self._attend_singles(query, keys, values, scale)
@@ -99,6 +106,10 @@ class Step:
         grouped = query[0, :, :count].transpose(0, 1).reshape(count, key_heads, heads // key_heads, size)
         attended = functional.scaled_dot_product_attention(grouped, *gathered, attn_mask=self._mask, scale=scale)
         return attended.reshape(count, heads, size)
+
+
+def _put(pair: tuple[Tensor, Tensor], pool: Pool) -> tuple[Tensor, Tensor]:
+    return pool.device.put(pair[0]), pool.device.put(pair[1])
 
 
 def _slots(blocks: Sequence[int], positions: Tensor) -> Tensor:

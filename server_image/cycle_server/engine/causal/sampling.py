@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cycle_server.engine.causal.request import Sampling
+from cycle_server.engine.device import Device
 
 SMALLEST_TEMPERATURE = torch.finfo(torch.float32).tiny  # below it, float32 divides by 0
 
@@ -26,7 +27,7 @@ class Sampler:
 
     def draw(self, logits: Tensor) -> int:
         """``logits`` (vocabulary,) float32, which isn't kept as it is."""
-        sampling = self._sampling
+        sampling, logits = self._sampling, Device.get(logits)  # draws are the same whatever computed
         # The likeliest stays at 0 and finite, however low the temperature is.
         logits = (logits - logits.max()) / max(sampling.temperature, SMALLEST_TEMPERATURE)
         if sampling.top_k and sampling.top_k < logits.shape[0]:
