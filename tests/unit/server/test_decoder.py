@@ -1,7 +1,10 @@
 """The decoding thread with an engine whose tokens depend on every token before, as it finds them in its blocks."""
 
 import asyncio
+import gc
+import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,6 +144,24 @@ async def test_closing_a_stream_frees_its_place_at_the_next_step() -> None:
     assert await asyncio.wait_for(read(second), SOON) == expected([2], 3)
     decoder.stop()
     assert decoder.used_blocks == 0
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_who_was_answered_or_left_is_not_kept_until_the_deadline(answered: bool) -> None:
+    held = threading.Event()
+    decoder = decoder_of(Remembering(before=lambda _: None if answered else held.wait(SOON)))  # type: ignore[func-returns-value]
+    streams = decoder.submit([Prompt(tokens=[1], new_tokens=3)] * 2, deadline=time.monotonic() + 3600)
+    for stream in streams:
+        if answered:
+            await read(stream)
+        stream.close()
+    held.set()
+    decoder.stop()
+    gone = [weakref.ref(stream) for stream in streams]
+    del stream, streams
+    await asyncio.sleep(0)  # what the thread told the loop last
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
 
 
 async def test_a_step_that_fails_costs_the_newcomer_only() -> None:

@@ -120,7 +120,8 @@ class Decoder:
             self._observer.shed(error.reason)
             raise
         loop = asyncio.get_running_loop()
-        loop.call_later(max(deadline - now, 0), self._expire, sequences)
+        for sequence in sequences:
+            sequence.stream.expires(loop.call_later(max(deadline - now, 0), self._expire, sequence))
         return [sequence.stream for sequence in sequences]
 
     def _sequence(self, prompt: Prompt, now: float, deadline: float, flow: Flow) -> Sequence:
@@ -191,11 +192,11 @@ class Decoder:
             self._queue.remove([sequence])
             self._changed.notify_all()
 
-    def _expire(self, sequences: Several[Sequence]) -> None:
+    def _expire(self, sequence: Sequence) -> None:
         """Also when the thread hangs."""
         with self._changed:
-            expired = self._queue.remove(sequences)
-        self._refuse([sequence for sequence in expired if not sequence.gone], late())
+            expired = self._queue.remove([sequence])
+        self._refuse([one for one in expired if not one.gone], late())
 
     def _run(self) -> None:
         name_compute_thread()

@@ -49,11 +49,16 @@ Event = Token | End | Exception
 
 
 class Stream:
-    """A sequence's events, read on the event loop. Close it: what nobody reads isn't computed."""
+    """A sequence's events; all of it on the event loop. Close it: what nobody reads isn't computed."""
 
     def __init__(self, *, close: Callable[[], None]) -> None:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._close = close
+        self._expiry: asyncio.TimerHandle | None = None
+
+    def expires(self, timer: asyncio.TimerHandle) -> None:
+        """``timer`` is for who waits: the first event, or closing, cancels it. Else it keeps the sequence till then."""
+        self._expiry = timer
 
     async def next(self) -> Token | End:
         """Raises ShedError, or what the computation raised."""
@@ -63,10 +68,17 @@ class Stream:
         return event
 
     def put(self, event: Event) -> None:
+        self._cancel_expiry()
         self._events.put_nowait(event)
 
     def close(self) -> None:
+        self._cancel_expiry()
         self._close()
+
+    def _cancel_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
 
 
 @dataclass(eq=False)
