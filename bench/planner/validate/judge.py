@@ -65,7 +65,7 @@ def verdict(found: Sequence[Row]) -> list[tuple[bool, str]]:
     errors = [abs(row["p99Error"]) if row["decided"] and row["p99Error"] is not None else math.inf for row in scored]
     within = sum(error <= LARGE_ERROR for error in errors)
     needed = math.ceil(WITHIN_SHARE * len(scored) - 1e-9)
-    broken = [row["name"] for row in found if _safely_met(row) and not row["measuredMet"]]
+    broken = [row["name"] for row in scored if _safely_met(row) and not row["measuredMet"]]
     undecided = [row["name"] for row in scored if not row["decided"]]
     return [
         (len(scored) >= LEAST_SCORED, f"{len(scored)} scenarios (at least {LEAST_SCORED})"),

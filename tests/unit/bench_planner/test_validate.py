@@ -78,6 +78,13 @@ def test_a_broken_budget_counts_only_with_a_margin() -> None:
         assert verdict(one)[-1][0] is fine
 
 
+def test_a_budget_that_an_unscored_scenario_broke_is_no_miss() -> None:
+    unscored = next(scenario.name for scenario in SCENARIOS if not scenario.scored)
+    [row] = rows(SCENARIOS, [predicted(unscored)], [measured(unscored, 31.0)])
+    assert verdict([*found([0.0] * 12), row])[-1][0] is True
+    assert verdict([*found([0.0] * 12), {**row, "scored": True}])[-1][0] is False
+
+
 def test_fewer_than_twelve_are_too_few() -> None:
     assert met([0.0] * 11)[0] is False
 
