@@ -2,7 +2,6 @@
 
 from kubernetes.utils.quantity import parse_quantity
 
-from cycleops.api.cores import server_workers_of
 from cycleops.api.hardwareclass import HardwareClassSpec
 
 
@@ -11,7 +10,7 @@ def size_bytes(quantity: str) -> int:
     return int(parse_quantity(quantity))
 
 
-def cpu_limit_of(hardware: HardwareClassSpec) -> float | None:
-    """Cores that each worker of a pod may use in the mean of each 100 ms when all of them compute; None: no limit."""
+def cpu_limit_of(hardware: HardwareClassSpec, *, processes: int) -> float | None:
+    """Cores that each of a pod's ``processes`` may use in the mean of each 100 ms when all compute; None: no limit."""
     limits = hardware.resources.limits or {}
-    return float(parse_quantity(limits["cpu"])) / server_workers_of(hardware) if "cpu" in limits else None
+    return float(parse_quantity(limits["cpu"])) / processes if "cpu" in limits else None

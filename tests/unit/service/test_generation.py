@@ -9,6 +9,7 @@ from cycle_wire.profile import GenerationRow
 from cycle_wire.profile import Histogram as Times
 from cycle_wire.serving import ServerConfig
 from cycleops.api.conditions import ConditionStatus, ServiceCondition, find_condition
+from cycleops.api.cycleprofile import CycleProfile
 from cycleops.api.cycleservice_status import CycleServiceStatus
 from cycleops.api.reasons import Reason
 from cycleops.service.budget import budget_met
@@ -17,6 +18,7 @@ from cycleops.service.histograms import Measured, Quantiles, Window, parse
 from cycleops.service.observation import Measurement, Outcome
 from cycleops.service.planning import Planning
 from cycleops.service.policies import decide
+from cycleops.service.question import question
 from cycleops.service.server import server_children
 from cycleops.service.status import new_status
 from tests.unit.service.make import OWNER, deployed, found, hardware, observation, profile, sources, spec
@@ -80,6 +82,19 @@ async def test_lengths_that_are_left_out_are_the_longest_measured() -> None:
     assert outcome.plan is not None
     assert outcome.plan.predicted is not None
     assert outcome.plan.predicted.p50_ms > 64 * 5  # 64 steps of no less than 5 ms
+
+
+def test_text_is_generated_by_one_process_with_the_cores_of_all() -> None:
+    resources = {"requests": {"cpu": 4, "memory": "16Gi"}, "limits": {"cpu": 4, "memory": "16Gi"}}
+    four = {"cpu-small": hardware(resources=resources, serverWorkers=4, threads=1)}
+
+    def asked(*profiles: CycleProfile) -> set[tuple[int, float | None]]:
+        evidence = find_evidence(sources(profiles=profiles))
+        options = question(spec=spec(), evidence=evidence, classes=four, requests_per_second=1.0).candidates
+        return {(one.hardware.threads, one.hardware.cpu_limit_cores) for one in options}
+
+    assert asked(*PROFILES) == {(4, 4.0)}
+    assert asked(profile("fp32"), profile("int8")) == {(1, 1.0)}
 
 
 async def test_a_cap_that_nothing_meets_names_the_nearest() -> None:
