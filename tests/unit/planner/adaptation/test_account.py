@@ -63,6 +63,27 @@ def test_one_long_surge_is_one() -> None:
     assert after.recurred == 0
 
 
+HOUR = 240  # windows
+
+
+def test_when_nobody_asks_any_more_a_first_surge_is_waited_for_hours_and_not_days() -> None:
+    after = booked([SURGE] * 3 + [CALM] * 2)
+    assert booked([(0, 0)] * 5 * HOUR, after).affordable() is not None
+    idle = booked([(0, 0)] * 7 * HOUR, after)
+    assert idle.balance < 0
+    assert idle.affordable() is None
+    again = booked([SURGE] * 2 + [CALM], idle)  # it came all the same: the next one is waited for longer
+    assert again.recurred == 1
+    assert booked([(0, 0)] * 12 * HOUR, again).affordable() is not None
+    assert booked([(0, 0)] * 15 * HOUR, again).affordable() is None
+
+
+def test_while_the_rate_stays_above_half_another_surge_is_provided_for() -> None:
+    after = booked([SURGE] * 3 + [(660, 7)] * 7 * HOUR)
+    assert after.balance < 0
+    assert after.affordable() is not None
+
+
 def test_surges_are_forgotten() -> None:
     after = booked([SURGE] * 3 + [CALM])
     later = book(after, arrivals=0, late=0, share=0.01, window_seconds=10 * DAY, memory_seconds=DAY)
