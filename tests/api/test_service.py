@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
 from cycleops.service.haproxy import POD_PORT
 from tests.api.operator_process import OperatorProcess, wait_until
-from tests.api.service_world import PLURALS, ServiceWorld, started_world
+from tests.api.service_world import PLURALS, Body, ServiceWorld, started_world
 from tests.api.test_operator_loop import settled, writes
 
 CHILDREN = {
@@ -24,6 +24,10 @@ CHILDREN = {
     "poddisruptionbudgets/supersense-balancer",
 }
 IMPOSSIBLE = {"latency": {"percentile": 99, "milliseconds": 1}}
+PREFERRED = {
+    "weight": 1,
+    "podAffinityTerm": {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "heavy"}}},
+}
 _MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
@@ -183,6 +187,34 @@ def test_what_a_pod_says_is_in_the_condition(world: ServiceWorld) -> None:
     container = {"name": "server", "image": "cycleops/server:test", "imageID": "", "ready": False, "restartCount": 0}
     world.set_pod(pod, phase="Pending", containerStatuses=[{**container, "state": waiting}])
     world.expect("Stalled", "True", "ImagePullFailed", words="no such image", seconds=30)
+
+
+def test_what_the_spec_no_longer_wants_goes_from_the_children(world: ServiceWorld) -> None:
+    added = {
+        "env": [{"name": "LEVEL", "value": "1"}],
+        "annotations": {"example.org/team": "senses"},
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [PREFERRED]}},
+    }
+    planned(world, podTemplate=added)
+
+    def pods() -> Body:
+        template: Body = world.child("deployments", "supersense-server")["spec"]["template"]
+        return template
+
+    def names() -> list[str]:
+        return [variable["name"] for variable in pods()["spec"]["containers"][0]["env"]]
+
+    assert "LEVEL" in names()
+    image = "example.org/sidecar:1"
+    injected = {"spec": {"template": {"spec": {"initContainers": [{"name": "others", "image": image}]}}}}
+    path = world.path(PLURALS["deployments"], "deployments", "supersense-server")
+    headers = {"Content-Type": "application/strategic-merge-patch+json"}
+    world.client.patch(path, headers=headers, content=json.dumps(injected)).raise_for_status()
+    world.change(podTemplate=None)
+    wait_until(lambda: "LEVEL" not in names(), seconds=10, what=lambda: f"no LEVEL in {names()}")
+    assert "example.org/team" not in pods()["metadata"]["annotations"]
+    assert "affinity" not in pods()["spec"]
+    assert [one["image"] for one in pods()["spec"]["initContainers"]] == [image], "what others added is theirs"
 
 
 def test_someone_elses_name_is_never_taken_over(world: ServiceWorld) -> None:

@@ -3,9 +3,12 @@
 ``operations`` is pure. What is missing is created, in one request: a name that someone else holds is then a problem to
 show, never an adoption. Of what exists a Secret is left alone, and of a Job only the fields that can change are
 patched; other children are server-side applied when a field that we own differs, with their uid as precondition.
+They carry the digest of what was wanted: a field that is wanted no longer is missed by no comparison, but changes that.
 """
 
 import asyncio
+import hashlib
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 Verb = Literal["create", "apply", "patch", "delete"]
 _JOB_FIELDS = ("suspend", "parallelism", "completions", "backoffLimit", "activeDeadlineSeconds")
+WANTED_ANNOTATION = "cycleops.dev/wanted"
 # What others mount or resolve comes before the pods that need it: a kubelet that misses a Secret waits long.
 _LATE = (JOB.kind, "Deployment")
 
@@ -50,7 +54,7 @@ def operations(
 ) -> list[Operation]:
     """The writes that are missing. Pure: no I/O, no clock."""
     result = [Operation("delete", BY_KIND[f.kind], f.namespace, f.name, {}, f.uid) for f in delete if not f.deleting]
-    for body in desired:
+    for body in map(with_digest, desired):
         kind, metadata = BY_KIND[body["kind"]], body["metadata"]
         facts = observed.get((kind.kind, metadata["name"]))
         verb, patch = _needed(kind, body, facts)
@@ -58,6 +62,15 @@ def operations(
             uid = facts.uid if facts is not None else ""
             result.append(Operation(verb, kind, metadata["namespace"], metadata["name"], patch, uid))
     return result
+
+
+def with_digest(body: Body) -> Body:
+    """``body`` with its digest in an annotation, if it is of a kind that is applied."""
+    if body["kind"] in (JOB.kind, SECRET.kind):
+        return body
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+    annotations = {**body["metadata"].get("annotations", {}), WANTED_ANNOTATION: digest}
+    return {**body, "metadata": {**body["metadata"], "annotations": annotations}}
 
 
 def _needed(kind: Kind, body: Body, facts: Facts | None) -> tuple[Verb | None, Body]:

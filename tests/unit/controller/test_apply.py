@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cycleops.controller.apply import merge_patch, operations
+from cycleops.controller.apply import merge_patch, operations, with_digest
 from cycleops.controller.difference import first_difference
 from cycleops.controller.kinds import CONFIG_MAP, JOB, SECRET, SERVICE, Kind
 from cycleops.controller.store import Facts, Store
@@ -20,7 +20,7 @@ def body(kind: Kind, name: str = "x", **fields: Any) -> dict[str, Any]:
 
 def observed(kind: Kind, desired: dict[str, Any], **changes: Any) -> dict[tuple[str, str], Facts]:
     """What a watch shows after the API server stored ``desired`` and someone made ``changes``."""
-    stored = json.loads(json.dumps(desired)) | changes
+    stored = json.loads(json.dumps(with_digest(desired))) | changes
     owner = {"uid": "owner", "controller": True, "kind": "CycleJob", "name": "j"}
     stored["metadata"] |= {"uid": "u1", "resourceVersion": "7", "ownerReferences": [owner]}
     store = Store()
@@ -61,6 +61,14 @@ def test_an_edited_child_is_applied_with_its_uid() -> None:
     desired = body(CONFIG_MAP, data={"k": "v"})
     (operation,) = operations(desired=[desired], observed=observed(CONFIG_MAP, desired, data={"k": "changed"}))
     assert (operation.verb, operation.uid, operation.body["metadata"]["uid"]) == ("apply", "u1", "u1")
+
+
+def test_what_is_wanted_no_longer_is_applied_away() -> None:
+    before = body(SERVICE, spec={"ports": [{"name": "p", "port": 80}], "selector": {"a": "b", "c": "d"}})
+    desired = body(SERVICE, spec={"ports": [{"name": "p", "port": 80}], "selector": {"a": "b"}})
+    (operation,) = operations(desired=[desired], observed=observed(SERVICE, before))
+    assert (operation.verb, operation.body["spec"]) == ("apply", desired["spec"])
+    assert operations(desired=[desired], observed=observed(SERVICE, desired)) == []
 
 
 def test_of_a_job_only_fields_that_can_change_are_patched() -> None:
