@@ -92,3 +92,18 @@ workers = sorted(pid for pid, parent in parents.items() if parent in parents)
 os.kill(workers[0], signal.SIGKILL)
 print(json.dumps(workers))
 """
+# Kills the rank that runs in a worker's pod.
+KILL_RANK = """
+import os, signal
+from pathlib import Path
+for folder in Path("/proc").glob("[0-9]*"):
+    try:
+        words = (folder / "cmdline").read_bytes().split(b"\\0")
+    except FileNotFoundError:
+        continue  # it has ended
+    if b"cycle_trainer" in words and b"train" in words:
+        os.kill(int(folder.name), signal.SIGKILL)
+        break
+else:
+    raise SystemExit("no rank runs here")
+"""

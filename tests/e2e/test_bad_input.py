@@ -59,36 +59,3 @@ def test_service_waits_for_a_missing_job(workspace: Kubectl) -> None:
     assert "absent" in condition(waiting, "ModelReady")["message"]
     assert condition(waiting, "Ready")["status"] != "True"
     workspace.delete("cycleservice", "no-job")
-
-
-def test_worker_killed_during_training(workspace: Kubectl) -> None:
-    """The MPI run dies with its worker; the launcher starts again from the checkpoint and the job succeeds."""
-    name = "killed"
-    workspace.apply(small_job(name, variants=[{"name": "fp32"}], training={"maximumSteps": 60}))
-    workspace.wait_for("cyclejob", name, lambda job: checkpoint_step(job) >= 20, timeout_seconds=300)
-    pods = workspace.list("pods", f"cycleops.dev/job={name},cycleops.dev/role=worker")
-    workspace.delete("pod", pods[-1]["metadata"]["name"], "--grace-period=0", "--force")
-    restarted = workspace.wait_for(
-        "cyclejob", name, lambda job: job.get("status", {}).get("restarts", 0) >= 1, timeout_seconds=240
-    )
-    assert condition(restarted, "Succeeded")["status"] == "Unknown"
-    telling = workspace.wait_for("cyclejob", name, says_what_happened, timeout_seconds=60)
-    assert "step" in condition(telling, "Succeeded")["message"]
-    done = workspace.wait_for("cyclejob", name, is_terminal, timeout_seconds=420)
-    assert condition(done, "Succeeded")["status"] == "True", condition(done, "Failed")["message"]
-    assert done["status"]["progress"]["step"] == 60
-    workspace.delete("cyclejob", name)
-
-
-def checkpoint_step(job: Object) -> int:
-    return int(job.get("status", {}).get("lastCheckpoint", {}).get("step", 0))
-
-
-def says_what_happened(job: Object) -> bool:
-    """The message counts the failure and names the step of the newest checkpoint."""
-    message = condition(job, "Succeeded")["message"]
-    return "once" in message and ("goes on from step" in message or "newest checkpoint is of step" in message)
-
-
-def is_terminal(job: Object) -> bool:
-    return condition(job, "Succeeded")["status"] in ("True", "False")

@@ -85,12 +85,14 @@ def test_a_training_killed_at_random_moments_ends_as_an_undisturbed_one(workplac
     write_rows(workplace.folder / "train.jsonl", list(rows_of(16 * STEPS)))  # each seen once: no dropout
     expected = dict(train(workplace, kills=0))
     digest = workplace.operator.messages("Trained")[0].digest
-    assert sorted(expected) == list(range(1, STEPS + 1))
+    # A report that waits is replaced by the next one, so on a busy machine a few are never sent.
+    assert STEPS in expected and len(expected) > 0.8 * STEPS
     found = train(workplace, kills=KILLS)
     (trained,) = workplace.operator.messages("Trained")
     assert (trained.steps, trained.digest) == (STEPS, digest)
     assert len(workplace.operator.messages("World")) == KILLS + 1
     # The same rows at the same step, whichever attempt it was; a kill may take a report with it.
-    assert {step for step, _ in found} >= set(range(STEPS - 5, STEPS + 1)) and len(found) > 0.9 * STEPS
-    for step, loss in found:
+    both = [(step, loss) for step, loss in found if step in expected]
+    assert STEPS in dict(found) and len(dict(both)) > 0.6 * STEPS
+    for step, loss in both:
         assert loss == pytest.approx(expected[step], abs=1e-4), step
