@@ -16,13 +16,14 @@ from cycleops.planner.service_time import service_times
 
 SEED = 7
 REQUESTS = 60_000
+HIT_TURNS = 6  # until the hit ratio and the number of requests fit each other to a percent
 ANY_MILLISECONDS = 60_000.0  # the plan is made whatever it predicts; the scenario's budget is held against it after
 PREDICTED_BELOW = 0.97  # of the capacity: the unscored ones go nearer to it than a plan would
 
 
-def predict(scenarios: Sequence[Scenario], files: Files) -> list[dict[str, Any]]:
-    """Rows for the predictions' file: the rate that the load will have, and T as predicted."""
-    return [_row(scenario, files) for scenario in scenarios]
+def predict(scenarios: Sequence[Scenario], files: Files, *, seconds: float) -> list[dict[str, Any]]:
+    """Rows for the predictions' file: the rate of the load, and T as predicted when it takes ``seconds``."""
+    return [_row(scenario, files, seconds) for scenario in scenarios]
 
 
 def _hardware(scenario: Scenario) -> HardwareOption:
@@ -32,7 +33,7 @@ def _hardware(scenario: Scenario) -> HardwareOption:
     return HardwareOption(name="bench", cost_per_hour=1.0, pods_per_core=scenario.replicas)
 
 
-def _row(scenario: Scenario, files: Files) -> dict[str, Any]:
+def _row(scenario: Scenario, files: Files, seconds: float) -> dict[str, Any]:
     profile = Profile.model_validate_json(files.profile(scenario.variant).read_bytes())
     way = json.loads(files.way(scenario.variant).read_text(encoding="utf-8"))["balancerOverheadSeconds"]
     settings = Settings(
@@ -42,7 +43,6 @@ def _row(scenario: Scenario, files: Files) -> dict[str, Any]:
         maximum_utilization=PREDICTED_BELOW,
         tight_from=PREDICTED_BELOW,
     )
-    estimate, lower = hit_ratio(scenario.zipf) if scenario.zipf is not None else (0.0, 0.0)
     hardware = _hardware(scenario)
     candidate = Candidate(profile=profile, hardware=hardware)
     workload = Workload(
@@ -52,7 +52,9 @@ def _row(scenario: Scenario, files: Files) -> dict[str, Any]:
         burstiness_cv2=scenario.cv2,
         rhythm=scenario.rhythm,
     )
-    rate = scenario.load / _load_of_one(scenario, workload, candidate, settings) / (1 - estimate)
+    computed_per_second = scenario.load / _load_of_one(scenario, workload, candidate, settings)
+    estimate, lower = _hits(scenario, computed_per_second, seconds)
+    rate = computed_per_second / (1 - estimate)
     workload = replace(workload, rate_per_second=rate, cache_hit_ratio=estimate, cache_hit_ratio_lower=max(lower, 0.0))
     result = _plan(scenario, workload, candidate, settings)
     row = {
@@ -81,6 +83,16 @@ def _row(scenario: Scenario, files: Files) -> dict[str, Any]:
             for term in ("pre", "queue", "compute", "post", "overhead")
         },
     }
+
+
+def _hits(scenario: Scenario, computed_per_second: float, seconds: float) -> tuple[float, float]:
+    """Estimate and lower bound. What is computed is given, so the more hits, the more requests, and the more hits."""
+    estimate, lower = 0.0, 0.0
+    if scenario.zipf is None:
+        return estimate, lower
+    for _ in range(HIT_TURNS):
+        estimate, lower = hit_ratio(scenario.zipf, requests=int(computed_per_second / (1 - estimate) * seconds))
+    return estimate, lower
 
 
 def _plan(scenario: Scenario, workload: Workload, candidate: Candidate, settings: Settings) -> PlanResult:

@@ -48,7 +48,7 @@ def validate(options: Options, *, say: Callable[[str], None] = print) -> int:
         say(f"profiling {', '.join(old)}")
         if code := _inside(options, "profile", old):
             return code
-    files.add_predictions(predict(chosen, files))
+    files.add_predictions(predict(chosen, files, seconds=options.most_seconds))
     say(f"wrote {files.predictions_file}")
     files.predictions_file.chmod(0o644)
     seconds = (f"--least-seconds={options.least_seconds}", f"--most-seconds={options.most_seconds}")

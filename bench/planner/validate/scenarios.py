@@ -12,7 +12,6 @@ WANTED_HALF_WIDTH = 0.05  # of the 95 % interval of the measured p99, as a share
 DISTINCT_TEXTS = 2_000  # without a cache; asked in any order
 POPULAR_TEXTS = 20_000  # with one, by Zipf's law
 PRELOADED_REQUESTS = 1_500  # before the load, so that it doesn't meet a cold cache
-ESTIMATED_REQUESTS = 10_000  # that the hit ratio is estimated for
 SHORT_BURSTS = Bursts(rate_ratio=3.0, time_share=0.2, mean_seconds=0.15)
 
 
