@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
-        bench-serve bench-soak bench-cache bench-balancer bench-planner bench-jobs cluster-up cluster-down images clean
+        bench-serve bench-soak bench-claims bench-cache bench-balancer bench-planner bench-jobs cluster-up cluster-down images clean
 
 help: ## List the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ lock: venv ## Resolve requirements/*.in anew into the lock files
 
 bench-serve: venv ## The server beside LitServe, KServe, FastAPI and the direct call (9 minutes, a quiet machine)
 	$(CLUSTER) host && $(BIN)/python -m bench.serve
+
+bench-claims: venv ## Techniques of shortening T, claimed against measured (12 minutes); writes out/bench/claims.json
+	$(CLUSTER) host && $(BIN)/python -m bench.claims
 
 bench-soak: venv ## Server and sidecar under load for an hour: is their memory flat?
 	$(CLUSTER) host && $(BIN)/python -m bench.soak
