@@ -115,7 +115,7 @@ class Reason(_Documented):
     BAD_BATCH_SIZE = "BadBatchSize", "training.globalBatchSize is no multiple of microBatchSize times the world's size."
     BAD_SEQUENCE_LENGTH = "BadSequenceLength", "Longer than the model's positions reach."
     BAD_VARIANT = "BadVariant", "A variant's folder lacks files, or they don't fit their manifest."
-    NO_SUCH_DEVICE = "NoSuchDevice", "The class asks for a device that the pod does not have: no GPU, no driver, or no such image."
+    NO_SUCH_DEVICE = "NoSuchDevice", "The pod has no device of the kind that its class asks for; the message says why."
     BAD_INPUT = "BadInput", "What the pod was given can't be used; the message says why."
     OUT_OF_MEMORY = "OutOfMemory", "A container was killed for the memory it used."
     IMAGE_PULL_FAILED = "ImagePullFailed", "An image can't be had."
