@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 INDEX_VARIABLE = "JOB_COMPLETION_INDEX"  # an Indexed Job gives it to each of its pods
 STOP_SECONDS = 10.0
+SIGNALLED = 128  # a shell's exit code of what a signal ended is above
+STOPPED = SIGNALLED + signal.SIGTERM
 
 
 def run(config: TrainingConfig, *, config_path: Path, index: int | None = None) -> int:
@@ -79,9 +81,11 @@ def _torchrun(config: TrainingConfig, command: Sequence[str], *, index: int) -> 
     try:
         elastic_launch(launch, command[0])(*command[1:])
     except ChildFailedError as error:
-        return cause([failure.exitcode for failure in error.failures.values()])
+        # What it ends itself counts as failed for it too: by SIGTERM, and by SIGKILL 30 s later.
+        first = min(failure.timestamp for failure in error.failures.values())
+        return cause([each.exitcode for each in error.failures.values() if each.timestamp < first + STOP_SECONDS])
     except SignalException as stop:
-        return 128 + int(stop.sigval)
+        return SIGNALLED + int(stop.sigval)
     return 0
 
 
@@ -143,16 +147,19 @@ def run_all(command: Sequence[str], *, environments: Sequence[Mapping[str, str]]
         time.sleep(0.1)
     code = cause([rank.poll() for rank in ranks])
     _stop(ranks)
-    return 128 + stopped[0] if stopped else code
+    return SIGNALLED + stopped[0] if stopped else code
 
 
 def cause(codes: Sequence[int | None]) -> int:
     """Exit code of the rank that the others failed by, as a shell says it; 0 when none failed. None: still runs.
 
     A rank that was killed comes first: its neighbours fail by themselves a moment later, with a code that says nothing.
+    One that SIGTERM ended comes last: that is how torchrun ends the neighbours of a rank that failed.
     """
-    failed = [code for code in codes if code]
-    return _shell_code(min(failed)) if failed and min(failed) < 0 else next(iter(failed), 0)
+    failed = [_shell_code(code) for code in codes if code]
+    killed = [code for code in failed if code > SIGNALLED and code != STOPPED]
+    own = [code for code in failed if code < SIGNALLED]
+    return next(iter(killed or own or failed), 0)
 
 
 def _stop(ranks: Sequence["subprocess.Popen[bytes]"]) -> None:
@@ -169,4 +176,4 @@ def _stop(ranks: Sequence["subprocess.Popen[bytes]"]) -> None:
 
 def _shell_code(code: int) -> int:
     """Python says -9 where a shell says 137."""
-    return code if code >= 0 else 128 - code
+    return code if code >= 0 else SIGNALLED - code

@@ -15,6 +15,11 @@ from cycle_trainer.ranks import cause
         ([-9, 1], 137),
         ([None, -6], 134),
         ([None, None], 0),
+        ([-15, -9], 137),  # torchrun ends the neighbours of a rank that failed, and tells them with it
+        ([-9, -15], 137),
+        ([-15, 3], 3),
+        ([143, 3], 3),
+        ([-15], 143),
     ],
 )
 def test_the_first_cause_is_told(codes: list[int | None], expected: int) -> None:
