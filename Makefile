@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help venv demo demo-down test test-unit test-api test-images test-e2e verify generate lock \
-        bench-serve bench-soak bench-claims bench-cache bench-balancer bench-planner bench-jobs cluster-up cluster-down images clean
+        bench-serve bench-soak bench-train bench-claims bench-cache bench-balancer bench-planner bench-jobs cluster-up cluster-down images clean
 
 help: ## List the commands
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,14 +58,17 @@ generate: venv ## Write crds/ and docs/reference/ from the models, and code from
 	$(BIN)/python -m tests.protos
 
 lock: venv ## Resolve requirements/*.in anew into the lock files
-	for name in operator images server sidecar tracing clients dev horovod horovod-build demo-data bench-serve bench-data; do \
-	  case $$name in horovod*|demo-data) alone=--no-deps;; server|sidecar|tracing|clients) alone="-c requirements/images.lock";; \
+	for name in operator images server sidecar tracing clients dev horovod horovod-build demo-data bench-serve bench-train bench-data; do \
+	  case $$name in horovod*|demo-data|bench-train) alone=--no-deps;; server|sidecar|tracing|clients) alone="-c requirements/images.lock";; \
 	    *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done
 
 bench-serve: venv ## The server beside LitServe, KServe, FastAPI and the direct call (9 minutes, a quiet machine)
 	$(CLUSTER) host && $(BIN)/python -m bench.serve
+
+bench-train: venv ## The training loop beside bare DDP and accelerate, 1 and 2 ranks (16 minutes); writes out/bench/train.json
+	$(CLUSTER) host && $(BIN)/python -m bench.train
 
 bench-claims: venv ## Techniques of shortening T, claimed against measured (12 minutes); writes out/bench/claims.json
 	$(CLUSTER) host && $(BIN)/python -m bench.claims

@@ -41,6 +41,7 @@ TEST_IMAGES = (
     Image(name="clients", dockerfile="tests/images/clients/Dockerfile", parent="server"),
     Image(name="bench", dockerfile="images/bench/Dockerfile", parent="server"),
     Image(name="bench-serve", dockerfile="images/bench-serve/Dockerfile", parent="bench"),
+    Image(name="bench-train", dockerfile="images/bench-train/Dockerfile", parent="trainer"),
     Image(name="bench-compile", dockerfile="images/bench-compile/Dockerfile", parent="server"),
 )
 _BY_NAME = {image.name: image for image in (*IMAGES, *TEST_IMAGES)}

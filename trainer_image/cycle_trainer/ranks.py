@@ -36,7 +36,7 @@ def run(config: TrainingConfig, *, config_path: Path, index: int | None = None) 
     command = [sys.executable, "-m", "cycle_trainer", "train", "--config", str(config_path)]
     if config.world.backend is Backend.TORCHRUN:
         return _meet(config, index=index) or _torchrun(config, command, index=index)
-    with _rendezvous(config) if index == 0 else _elsewhere():
+    with rendezvous(config) if index == 0 else _elsewhere():
         return _meet(config, index=index) or run_all(command, environments=horovod_environments(config, index=index))
 
 
@@ -90,7 +90,7 @@ def _torchrun(config: TrainingConfig, command: Sequence[str], *, index: int) -> 
 
 
 @contextmanager
-def _rendezvous(config: TrainingConfig) -> Iterator[None]:
+def rendezvous(config: TrainingConfig) -> Iterator[None]:
     """Horovod's key-value server, where Gloo's ranks leave their addresses."""
     from horovod.runner.common.util.hosts import HostInfo, get_host_assignments
     from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
