@@ -2,7 +2,7 @@
 
 Server on one core, load on the other, all caches in one run, in turns. Hits per second: wrk, 32 connections, as fast as
 it goes. p50 and p99: Poisson arrivals at 70 % of what the sidecar can do (the same rate for all, so that they compare),
-from the moment each should have left. The core's use says whether the server or the load was the limit.
+and at 70 % of 5,000 and of 10,000 a second, from the moment each should have left. The core's use says whether the server or the load was the limit.
 Writes out/bench/cache.json, cache-hit-ratio.json and a table.
 """
 
@@ -21,6 +21,7 @@ from cycle_wire.serving import CachePolicy
 OUT = ROOT / "out/bench"
 QUESTIONS = 1000
 LOAD_SHARE = 0.7
+ASKED_FOR, AIMED_AT = 5_000, 10_000  # hits per second and core
 TURNS = 3
 
 
@@ -47,7 +48,7 @@ class Measured:
         self._file = folder / f"{running.port}.json"
         self._file.write_text(json.dumps(self._requests))
         self._most: list[tuple[float, float]] = []
-        self._paced: list[dict[str, float]] = []
+        self._paced: dict[float, list[dict[str, float]]] = {}
 
     def warm(self) -> None:
         load(self.running, self._file, seconds=3)
@@ -59,7 +60,7 @@ class Measured:
         result = load(self.running, self._file, seconds=seconds, rate=rate)
         if result["bad"]:
             raise RuntimeError(f"{self.running.name}: {result['bad']} answers were errors")
-        self._paced.append(result)
+        self._paced.setdefault(rate, []).append(result)
 
     @property
     def hits_per_second(self) -> float:
@@ -73,9 +74,18 @@ class Measured:
             "hitsPerCpuSecond": round(per_cpu_second),
             "coreBusy": round(statistics.median(busy for _, busy in self._most), 2),
             "rate": round(rate),
-            "p50Ms": round(statistics.median(one["p50Ms"] for one in self._paced), 3),
-            "p99Ms": round(statistics.median(one["p99Ms"] for one in self._paced), 3),
+            "p50Ms": self._quantile("p50Ms", rate=rate),
+            "p99Ms": self._quantile("p99Ms", rate=rate),
+            **{f"p99MsAt{part:.0f}": self._quantile("p99Ms", rate=part) for part in lower_rates()},
         }
+
+    def _quantile(self, name: str, *, rate: float) -> float:
+        """The median over turns."""
+        return round(statistics.median(one[name] for one in self._paced[rate]), 3)
+
+
+def lower_rates() -> list[float]:
+    return [LOAD_SHARE * rate for rate in (ASKED_FOR, AIMED_AT)]
 
 
 def measure(seconds: int) -> list[dict[str, object]]:
@@ -94,8 +104,9 @@ def measure(seconds: int) -> list[dict[str, object]]:
                     measured.fastest(seconds)
             rate = LOAD_SHARE * all_of_them[0].hits_per_second
             for _ in range(TURNS):
-                for measured in all_of_them:
-                    measured.paced(seconds, rate=rate)
+                for load_rate in (*lower_rates(), rate):
+                    for measured in all_of_them:
+                        measured.paced(seconds, rate=load_rate)
             return [measured.row(rate=rate) for measured in all_of_them]
 
 
