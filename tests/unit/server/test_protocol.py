@@ -2,6 +2,7 @@
 
 import copy
 import json
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -12,7 +13,15 @@ from cycle_server.protocol import v2
 from cycle_server.protocol.timing import format_timing, parse_timing
 
 GOOD: dict[str, Any] = {"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a", "b"]}]}
-MISSING = object()
+
+
+class Missing(Enum):
+    """The key is taken out."""
+
+    MISSING = "missing"
+
+
+MISSING = Missing.MISSING
 
 
 def changed(path: list[str | int], value: Any) -> bytes:
