@@ -2,7 +2,8 @@
 
 Server on one core, load on the other, all caches in one run, in turns. Hits per second: wrk, 32 connections, as fast as
 it goes. p50 and p99: Poisson arrivals at 70 % of what the sidecar can do (the same rate for all, so that they compare),
-and at 70 % of 5,000 and of 10,000 a second, from the moment each should have left. The core's use says whether the server or the load was the limit.
+and at 70 % of 5,000 and of 10,000 a second, from the moment each should have left. The core's use says whether the
+server or the load was the limit.
 Writes out/bench/cache.json, cache-hit-ratio.json and a table.
 """
 

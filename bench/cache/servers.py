@@ -83,7 +83,10 @@ def upstream() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def sidecar(folder: Path, *, upstream_port: int, policy: CachePolicy, grpc: bool = False) -> Iterator[Running]:
+def sidecar(
+    folder: Path, *, upstream_port: int, policy: CachePolicy, grpc: bool = False, size_bytes: int | None = None
+) -> Iterator[Running]:
+    """``size_bytes`` None: what is usual."""
     port = free_port()
     config = SidecarConfig(
         upstream=f"http://127.0.0.1:{upstream_port}",
@@ -93,6 +96,7 @@ def sidecar(folder: Path, *, upstream_port: int, policy: CachePolicy, grpc: bool
         variant="int8",
         policy=policy,
         ttl_seconds=3600,
+        **({} if size_bytes is None else {"size_bytes": size_bytes}),
     )
     file = folder / "sidecar.json"
     file.write_text(config.to_json())
