@@ -58,8 +58,8 @@ generate: venv ## Write crds/ and docs/reference/ from the models, and code from
 	$(BIN)/python -m tests.protos
 
 lock: venv ## Resolve requirements/*.in anew into the lock files
-	for name in operator images server sidecar tracing clients dev horovod horovod-build demo-data bench-serve bench-train bench-data; do \
-	  case $$name in horovod*|demo-data|bench-train) alone=--no-deps;; server|sidecar|tracing|clients) alone="-c requirements/images.lock";; \
+	for name in operator images server sidecar tracing translation clients dev horovod horovod-build demo-data bench-serve bench-train bench-data; do \
+	  case $$name in horovod*|demo-data|bench-train) alone=--no-deps;; server|sidecar|tracing|translation|clients) alone="-c requirements/images.lock";; \
 	    *) alone=;; esac; \
 	  $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header $$alone \
 	    --python-version 3.11 --upgrade requirements/$$name.in -o requirements/$$name.lock || exit 1; done

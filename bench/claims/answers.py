@@ -26,7 +26,7 @@ class Classifier:
         self.engine = Engine(folder, threads=threads)
         fields = Fields(text="gloss", label="supersense")
         found = read_rows(rows_file, fields=fields, kind="text", convert=str, maximum_rows=rows)
-        self._truth = [row.label for row in found]
+        self._truth = [row.truth for row in found]
         self._all = self.engine.pre([row.content for row in found])
         self._texts = [row.content for row, items in zip(found, self._all, strict=True) if _about(len(items))]
 

@@ -9,7 +9,7 @@ split is that of prepare.py. The tokenizer is byte-level BPE, trained on the tra
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +67,26 @@ def lesson(entry: Row) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": gloss}]}
 
 
-def tokenizer_json(texts: Iterable[str]) -> bytes:
-    """Byte-level BPE: every text can be written in its tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # only where data is made
+def tokenizer_json(
+    texts: Iterable[str], *, special_tokens: Sequence[str] = SPECIAL_TOKENS, end: str | None = None
+) -> bytes:
+    """Byte-level BPE: every text can be written in its tokens. ``end``: the special token that it puts behind each."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # only where data is made
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(special_tokens),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    if end is not None:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {end}", special_tokens=[(end, tokenizer.token_to_id(end))]
+        )
     made: str = tokenizer.to_str(pretty=False)
     return made.encode()
 

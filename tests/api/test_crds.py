@@ -138,7 +138,9 @@ def test_update(client: httpx.Client, namespace: str, case: Case) -> None:
 
 def test_defaults_are_filled(client: httpx.Client, namespace: str) -> None:
     job = create(client, base("smallJob"), namespace=namespace).raise_for_status().json()["spec"]
-    assert job["data"]["fields"] == {"text": "text", "image": "image", "label": "label", "messages": "messages"}
+    assert job["data"]["fields"] == {
+        "text": "text", "image": "image", "label": "label", "translation": "translation", "messages": "messages"
+    }  # fmt: skip
     assert job["workers"] == {"backend": "Horovod", "transport": "MPI", "replicas": 1, "hardware": "cpu-small"}
     assert job["evaluation"] == {}, "all metrics of the task"
     assert job["variants"] == [{"name": "fp32", "precision": "Float32"}]

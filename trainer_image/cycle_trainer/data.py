@@ -29,6 +29,12 @@ class LabelledImage:
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    text: str
+    translation: str
+
+
 Labelled: TypeAlias = LabelledText | LabelledImage
 
 
@@ -66,6 +72,19 @@ def read_labelled_images(
         LabelledImage(
             image=_image(record, name=fields.image, where=where, image_format=image_format),
             label=_label(record, name=fields.label, where=where),
+        )
+        for where, record in _records(path, spec_field=spec_field, maximum_rows=maximum_rows)
+    ]
+    _check_not_empty(rows, path=path, spec_field=spec_field)
+    return rows
+
+
+def read_pairs(path: Path, *, fields: Fields, spec_field: str, maximum_rows: int | None = None) -> list[Pair]:
+    """As ``read_labelled_texts``: texts and their translations."""
+    rows = [
+        Pair(
+            text=_text(record, name=fields.text, where=where),
+            translation=_text(record, name=fields.translation, where=where, kind="translation"),
         )
         for where, record in _records(path, spec_field=spec_field, maximum_rows=maximum_rows)
     ]
@@ -113,7 +132,7 @@ def check_labels_known(labels: Sequence[str], *, evaluation: Sequence[Labelled],
     )
 
 
-def _check_not_empty(rows: Sequence[Labelled], *, path: Path, spec_field: str) -> None:
+def _check_not_empty(rows: Sequence[Labelled | Pair], *, path: Path, spec_field: str) -> None:
     if not rows:
         raise BadInputError("BadData", f"{uri_of(path)} has no rows", field=spec_field)
 
@@ -162,8 +181,8 @@ def _field(record: dict[str, Any], *, name: str, where: str, spec_field: str) ->
     raise BadInputError("BadData", message, field=spec_field)
 
 
-def _text(record: dict[str, Any], *, name: str, where: str) -> str:
-    spec_field = "spec.data.fields.text"
+def _text(record: dict[str, Any], *, name: str, where: str, kind: str = "text") -> str:
+    spec_field = f"spec.data.fields.{kind}"
     value = _field(record, name=name, where=where, spec_field=spec_field)
     if not isinstance(value, str) or not value.strip():
         raise BadInputError("BadData", f"{where}: field {name!r} must be a text that isn't empty", field=spec_field)

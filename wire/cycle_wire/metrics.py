@@ -8,6 +8,8 @@ METRICS: dict[Task, tuple[str, ...]] = {
     Task.IMAGE_CLASSIFICATION: ("accuracy", "f1Macro"),
     # Share of the tokens that the model finds most likely of all; e to the mean cross entropy of a token.
     Task.LANGUAGE_MODELING: ("tokenAccuracy", "perplexity"),
+    # Of sacreBLEU, 0 to 1: character n-grams and words that translation and reference share.
+    Task.TRANSLATION: ("chrf", "bleu"),
 }
 LOWER_IS_BETTER = frozenset({"perplexity"})
 

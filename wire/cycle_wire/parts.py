@@ -20,6 +20,7 @@ class Task(StrEnum):
     TEXT_CLASSIFICATION = "TextClassification"
     LANGUAGE_MODELING = "LanguageModeling"  # a causal language model: generates text
     IMAGE_CLASSIFICATION = "ImageClassification"
+    TRANSLATION = "Translation"  # an encoder-decoder that says a text in another language
 
 
 class Precision(StrEnum):
@@ -103,6 +104,9 @@ class Fields(WireModel):
     label: FieldName = Field(
         "label", description="Field that holds the label (TextClassification, ImageClassification)."
     )
+    translation: FieldName = Field(
+        "translation", description="Field that holds the text in the other language (Translation)."
+    )
     messages: FieldName = Field(
         "messages",
         description="Field that holds a chat, [{role, content}], in lines that have one instead of a text "
@@ -156,7 +160,8 @@ class Evaluation(WireModel):
         default_factory=list,
         max_length=16,
         description="Metrics to compute; when empty, all of the task: accuracy and f1Macro (TextClassification, "
-        "ImageClassification), tokenAccuracy and perplexity (LanguageModeling). Higher is better but for perplexity.",
+        "ImageClassification), tokenAccuracy and perplexity (LanguageModeling), chrf and bleu (Translation: "
+        "sacreBLEU's, 0 to 1). Higher is better but for perplexity.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     maximum_rows: int | None = Field(None, ge=1, le=10_000_000, description="Evaluate on the first so many rows.")

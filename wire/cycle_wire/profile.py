@@ -135,7 +135,11 @@ class Profile(WireModel):
     memory_bytes: int = Field(ge=0, description="Peak resident set of server and sidecar.")
     startup_seconds: float = Field(ge=0, description="From process start to ready after warm-up.")
     batch_invariant: bool = Field(description="Answers don't depend on batch neighbours (within the tolerance).")
-    neighbour_difference: float = Field(ge=0, description="Largest change of a probability by other batch neighbours.")
+    neighbour_difference: float = Field(
+        ge=0,
+        description="Largest change of a probability by other batch neighbours; of a translator, the share of texts "
+        "that it then translates otherwise.",
+    )
     workers: int = Field(
         1, ge=1, le=256, description="Processes that compute in one pod; all did while the rows were measured."
     )

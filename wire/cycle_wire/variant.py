@@ -13,6 +13,10 @@ that it doesn't have isn't there. ``labels`` is empty.
 An image classifier (task ImageClassification) has the names of transformers' AutoModelForImageClassification. Its
 ``config.json`` says the size of an image, ``preprocessor_config.json``, if it is there, how pixels become the model's
 values. There is no tokenizer: an image counts as one token.
+
+A translator (task Translation) has the names of transformers' AutoModelForSeq2SeqLM; embeddings that encoder, decoder
+and output layer share are there once. Its ``config.json`` says all shapes and the tokens that begin, end and fill up a
+translation; ``layers`` has the encoder's, then the decoder's. ``labels`` is empty.
 """
 
 from pydantic import Field

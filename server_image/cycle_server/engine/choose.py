@@ -1,4 +1,6 @@
-"""The engine of a classifier's variant. Each imports only what it runs: transformers takes seconds and memory."""
+"""The engine of a variant that answers in one go. Each imports only what it runs: transformers takes
+seconds and memory.
+"""
 
 from __future__ import annotations  # the engines' types are there for type checkers only
 
@@ -12,8 +14,10 @@ from cycle_wire.serving import DeviceKind
 if TYPE_CHECKING:
     from cycle_server.engine.image import ImageEngine
     from cycle_server.engine.pipeline import Engine
+    from cycle_server.engine.translation import TranslationEngine
 
-    AnyEngine: TypeAlias = Engine | ImageEngine
+    Classifier: TypeAlias = Engine | ImageEngine
+    AnyEngine: TypeAlias = Classifier | TranslationEngine
 
 
 def load_engine(folder: Path, *, threads: int, device: DeviceKind = DeviceKind.CPU, workers: int = 1) -> AnyEngine:
@@ -21,10 +25,15 @@ def load_engine(folder: Path, *, threads: int, device: DeviceKind = DeviceKind.C
     from cycle_server.engine.device import choose_device
 
     chosen = choose_device(device, workers=workers)
-    if read_manifest(folder).task is Task.IMAGE_CLASSIFICATION:
+    task = read_manifest(folder).task
+    if task is Task.IMAGE_CLASSIFICATION:
         from cycle_server.engine.image import ImageEngine
 
         return ImageEngine(folder, threads=threads, device=chosen)
+    if task is Task.TRANSLATION:
+        from cycle_server.engine.translation import TranslationEngine
+
+        return TranslationEngine(folder, threads=threads, device=chosen)
     from cycle_server.engine.pipeline import Engine
 
     return Engine(folder, threads=threads, device=chosen)

@@ -17,6 +17,8 @@ from cycle_server.engine.quantized import (
     quantized_linear,
 )
 from cycle_server.errors import BadVariantError
+from cycle_wire.parts import Activations
+from cycle_wire.variant import VariantManifest
 
 
 class Packed(nn.Module):  # type: ignore[misc]  # torch is untyped here
@@ -81,6 +83,25 @@ def pack_floats(model: Any, *, device: Device = CPU) -> None:
             model.set_submodule(name, Packed(linear, inputs=weight.shape[1], outputs=weight.shape[0]))
 
 
+def pack_model(
+    model: Any, weights: dict[str, Tensor], *, manifest: VariantManifest, dtype: torch.dtype, device: Device = CPU
+) -> Any:
+    """The model in evaluation mode with the variant's ``weights``, which are used up, packed in its linear layers.
+
+    KeyError: a tensor of a quantized layer is missing. Raises BadVariantError, and RuntimeError for a wrong shape.
+    """
+    quantization = manifest.variant.quantization
+    integers = quantization is not None and quantization.activations is Activations.DYNAMIC
+    for name in manifest.quantized_layers:
+        put_quantized(model, name, weights, dtype=dtype, integers=integers, device=device)
+        for part in ("weight", "weight_scale", "weight_zero_point", "bias"):
+            weights.pop(f"{name}.{part}", None)
+    _fill(model, weights)
+    model.eval()
+    pack_floats(model, device=device)
+    return model.to(device.place)
+
+
 def sized_layers(model: Any) -> tuple[list[Packed], list[Packed]]:
     """One of each shape, for layers of one shape share kernels: those that see all rows, and the output layer."""
     output = model.get_output_embeddings()
@@ -100,3 +121,15 @@ def _shape(model: Any, name: str) -> tuple[int, int, bool]:
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features, module.bias is not None
     raise BadVariantError(f"manifest.json: quantizedLayers has {name!r}, which is no linear layer")
+
+
+def _fill(model: Any, weights: Mapping[str, Tensor]) -> None:
+    """Every weight of the model, but those that are tied. Raises BadVariantError."""
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if unexpected:
+        raise BadVariantError(f"model.safetensors has {len(unexpected)} tensors too many, first {unexpected[0]}")
+    model.tie_weights()
+    table = model.get_input_embeddings().weight
+    tied = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter is table}
+    if lacking := [name for name in missing if name not in tied or len(tied) == 1]:
+        raise BadVariantError(f"model.safetensors lacks {len(lacking)} tensors, first {lacking[0]}")

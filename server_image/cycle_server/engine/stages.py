@@ -1,4 +1,4 @@
-"""What comes before and after the forward pass: texts or images to items, the model's outputs to answers.
+"""What comes before and after computing: texts or images to items, the model's outputs to answers.
 
 Without torch.
 """
@@ -6,6 +6,7 @@ Without torch.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from cycle_wire.parts import Task
 from cycle_wire.variant import VariantManifest
 
 Tokens = list[list[int]]
+NO_TOKEN = -1
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,19 @@ class Answers:
 
 
 class Stages:
-    """Post of one variant, whatever it classifies. May run on any thread.
-
-    ``maximum_tokens``: the longest len() of an item.
-    """
+    """Of one variant. May run on any thread. ``maximum_tokens``: the longest len() of an item."""
 
     def __init__(self, *, manifest: VariantManifest, maximum_tokens: int) -> None:
         self.manifest = manifest
         self.maximum_tokens = maximum_tokens
+
+    def label_indices(self, outputs: np.ndarray) -> list[int]:  # noqa: ARG002
+        """The class of each output, where there are classes."""
+        return []
+
+
+class Classifying(Stages):
+    """Post of a classifier, whatever it classifies."""
 
     def post(self, outputs: np.ndarray) -> Answers:
         """From what the engine computed. Raises ArithmeticError when a logit isn't finite."""
@@ -53,8 +60,12 @@ class Stages:
             probabilities=probabilities,
         )
 
+    def label_indices(self, outputs: np.ndarray) -> list[int]:
+        found: list[int] = outputs[:, : len(self.manifest.labels)].argmax(axis=1).tolist()
+        return found
 
-class TextStages(Stages):
+
+class ReadingTexts(Stages):
     """``pre`` is the Rust tokenizer, without the GIL, which cuts texts to ``maximum_tokens``."""
 
     def __init__(self, tokenizer: Tokenizer, *, manifest: VariantManifest, maximum_tokens: int) -> None:
@@ -72,6 +83,15 @@ class TextStages(Stages):
         full = (index for index, ids in enumerate(tokens) if len(ids) >= self.maximum_tokens)
         return next((index for index in full if self.tokenizer.encode(texts[index]).overflowing), None)
 
+    @staticmethod
+    def sample(length: int) -> Item:
+        """Something to compute that is so long."""
+        return [0] * length
+
+
+class TextStages(ReadingTexts, Classifying):
+    """Of a text classifier."""
+
     def embeddings(self, outputs: np.ndarray) -> np.ndarray:
         """Float32 (n, hidden) of length 1, from what the engine computed. Raises ArithmeticError like ``post``."""
         vectors = outputs[:, len(self.manifest.labels) :]
@@ -81,13 +101,17 @@ class TextStages(Stages):
         unit: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
         return unit
 
-    @staticmethod
-    def sample(length: int) -> Item:
-        """Something to compute that is so long."""
-        return [0] * length
+
+class TranslationStages(ReadingTexts):
+    """Of a translator. Its outputs are token ids (n, longest translation), NO_TOKEN behind a translation's end."""
+
+    def post(self, outputs: np.ndarray) -> list[str]:
+        """The translation of each text."""
+        tokens = outputs.astype(np.int64)
+        return self.tokenizer.decode_batch([row[row != NO_TOKEN].tolist() for row in tokens])
 
 
-class ImageStages(Stages):
+class ImageStages(Classifying):
     """An image's ``len()`` is 1: all have the size that the model takes."""
 
     def __init__(self, image_format: ImageFormat, *, manifest: VariantManifest) -> None:
@@ -102,13 +126,17 @@ class ImageStages(Stages):
         return self.image_format.blank()
 
 
-def read_stages(folder: Path, *, maximum_tokens: int) -> TextStages | ImageStages:
+AnyStages: TypeAlias = TextStages | ImageStages | TranslationStages
+
+
+def read_stages(folder: Path, *, maximum_tokens: int) -> AnyStages:
     """For a process that computes nothing itself; ``maximum_tokens`` as the engine said. Raises BadVariantError."""
     manifest = read_manifest(folder)
     if manifest.task is Task.IMAGE_CLASSIFICATION:
         return ImageStages(read_image_format(folder), manifest=manifest)
     tokenizer = read_tokenizer(folder, maximum_tokens=maximum_tokens)
-    return TextStages(tokenizer, manifest=manifest, maximum_tokens=maximum_tokens)
+    kind = TranslationStages if manifest.task is Task.TRANSLATION else TextStages
+    return kind(tokenizer, manifest=manifest, maximum_tokens=maximum_tokens)
 
 
 def read_image_format(folder: Path) -> ImageFormat:

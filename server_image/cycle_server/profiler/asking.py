@@ -1,4 +1,4 @@
-"""What measuring a classifier needs of its task: things to ask, and how they are asked and read. One for each task."""
+"""What measuring batches needs of a task: things to ask, and how they are asked and read. One for each task."""
 
 import random
 from collections.abc import Sequence
@@ -6,13 +6,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cycle_server.engine.stages import ImageStages, TextStages
+from cycle_server.engine.stages import Classifying, ImageStages, TextStages, TranslationStages
 from cycle_server.images import Images
 from cycle_server.items import Item, Items
 from cycle_server.profiler.measured import HTTP_REQUESTS, different
-from cycle_server.protocol import v2, v2_image
-from cycle_server.server.reading import items_of
+from cycle_server.protocol import binary, v2, v2_image, v2_translation
+from cycle_server.server.reading import items_of, kind_read_by
 from cycle_server.texts import TextSource
+
+PROFILED = "profile"
 
 
 class Asking(Protocol):
@@ -27,6 +29,9 @@ class Asking(Protocol):
     def read(self, body: bytes) -> tuple[v2.InferRequest, Items]:
         """All of pre: from a request's bytes to items."""
 
+    def answer(self, request: v2.InferRequest, outputs: np.ndarray) -> bytes:
+        """All of post: from what the engine computed to the answer's bytes."""
+
     def items(self, things: Sequence[Any]) -> Sequence[Item]:
         """Without a request."""
 
@@ -34,8 +39,8 @@ class Asking(Protocol):
         """HTTP_REQUESTS different requests."""
 
 
-class AskingTexts:
-    def __init__(self, stages: TextStages, texts: Sequence[str]) -> None:
+class _ReadingTexts:
+    def __init__(self, stages: TextStages | TranslationStages, texts: Sequence[str]) -> None:
         self._stages = stages
         self._texts = texts
         self._source = TextSource(texts, tokenizer=stages.tokenizer, seed=0)
@@ -48,7 +53,7 @@ class AskingTexts:
         return v2.infer_request(thing)
 
     def read(self, body: bytes) -> tuple[v2.InferRequest, Items]:
-        request = v2.parse_infer(body)
+        request = v2.parse_infer(body, kind_read_by(self._stages))
         return request, items_of(self._stages, request)
 
     def items(self, things: Sequence[str]) -> Sequence[Item]:
@@ -56,6 +61,28 @@ class AskingTexts:
 
     def bodies(self) -> list[bytes]:
         return [v2.infer_request(text) for text in different(self._texts, HTTP_REQUESTS)]
+
+
+class AskingTexts(_ReadingTexts):
+    """Of a classifier."""
+
+    def __init__(self, stages: TextStages, texts: Sequence[str]) -> None:
+        super().__init__(stages, texts)
+        self._classes = stages
+
+    def answer(self, request: v2.InferRequest, outputs: np.ndarray) -> bytes:
+        return _classified(self._classes, request, outputs)
+
+
+class AskingTranslations(_ReadingTexts):
+    def __init__(self, stages: TranslationStages, texts: Sequence[str]) -> None:
+        super().__init__(stages, texts)
+        self._translator = stages
+
+    def answer(self, request: v2.InferRequest, outputs: np.ndarray) -> bytes:
+        tensors = v2_translation.output_tensors(self._translator.post(outputs))
+        answer, _ = binary.write(tensors, model_name=PROFILED, model_version=PROFILED, request=request)
+        return answer
 
 
 class AskingImages:
@@ -75,11 +102,26 @@ class AskingImages:
         request = v2.parse_infer(body, v2_image.ImageInferRequest)
         return request, items_of(self._stages, request)
 
+    def answer(self, request: v2.InferRequest, outputs: np.ndarray) -> bytes:
+        return _classified(self._stages, request, outputs)
+
     def items(self, things: Sequence[Images]) -> Sequence[Item]:
         return things
 
     def bodies(self) -> list[bytes]:
         return [self.body(image) for image in different_images(self._images, HTTP_REQUESTS)]
+
+
+def _classified(stages: Classifying, request: v2.InferRequest, outputs: np.ndarray) -> bytes:
+    answers = stages.post(outputs)
+    return v2.infer_response(
+        model_name=PROFILED,
+        model_version=PROFILED,
+        request=request,
+        labels=answers.labels,
+        probability=answers.probability,
+        probabilities=[],
+    )
 
 
 def different_images(images: Images, count: int) -> list[Images]:

@@ -18,7 +18,7 @@ from cycle_server.profiler.rows import read_rows
 from cycle_wire.serving import ProfilingConfig, ServerConfig
 
 if TYPE_CHECKING:
-    from cycle_server.engine.choose import AnyEngine
+    from cycle_server.engine.choose import Classifier
 
 
 def measure_texts(config: ProfilingConfig, server: ServerConfig) -> Measured:
@@ -34,7 +34,7 @@ def measure_texts(config: ProfilingConfig, server: ServerConfig) -> Measured:
         convert=str,
         maximum_rows=config.evaluation.maximum_rows,
     )
-    texts, labels = [row.content for row in rows], [row.label for row in rows]
+    texts, labels = [row.content for row in rows], [row.truth for row in rows]
     engine = Engine(
         Path(server.variant_path), threads=config.threads, device=choose_device(config.device, workers=config.workers)
     )
@@ -58,12 +58,12 @@ def measure_images(config: ProfilingConfig, server: ServerConfig) -> Measured:
         convert=engine.image_format.read,
         maximum_rows=config.evaluation.maximum_rows,
     )
-    images, labels = np.concatenate([row.content for row in rows]), [row.label for row in rows]
+    images, labels = np.concatenate([row.content for row in rows]), [row.truth for row in rows]
     return _measured(engine, AskingImages(engine, images), engine.pre(images), labels, config, server, lengths=[1])
 
 
 def _measured(
-    engine: AnyEngine,
+    engine: Classifier,
     asking: Asking,
     items: Items,
     labels: Sequence[str],

@@ -3,7 +3,7 @@
 from __future__ import annotations  # the engines' type is there for type checkers only
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ from cycle_wire.parts import Precision
 from cycle_wire.profile import MetricValue
 
 if TYPE_CHECKING:
-    from cycle_server.engine.choose import AnyEngine
+    from cycle_server.engine.choose import Classifier
 
 # Of an evaluation batch: large enough to be efficient, small enough for the processor's cache.
 BATCH_TOKENS, BATCH_ITEMS = 512, 32
@@ -45,35 +45,47 @@ def check_metrics(names: Sequence[str], *, known: Collection[str]) -> None:
             )
 
 
-def evaluate(engine: AnyEngine, items: Items, truth: Sequence[str], *, metrics: Sequence[str]) -> list[MetricValue]:
-    """Items of like length together: with the packed encoder that only bounds a batch's memory."""
-    order = sorted(range(len(items)), key=lambda i: len(items[i]))
-    answers = [""] * len(items)
+def batches(items: Items) -> Iterator[list[int]]:
+    """Places of items of like length: with the packed encoder that only bounds a batch's memory."""
     batch: list[int] = []
     filled = 0
-    for position, index in enumerate(order):
+    for index in sorted(range(len(items)), key=lambda i: len(items[i])):
         batch.append(index)
         filled += len(items[index])
-        if filled >= BATCH_TOKENS or len(batch) == BATCH_ITEMS or position == len(order) - 1:
-            labels = engine.post(engine.compute([items[i] for i in batch])).labels
-            for i, label in zip(batch, labels, strict=True):
-                answers[i] = label
+        if filled >= BATCH_TOKENS or len(batch) == BATCH_ITEMS:
+            yield batch
             batch, filled = [], 0
+    if batch:
+        yield batch
+
+
+def evaluate(engine: Classifier, items: Items, truth: Sequence[str], *, metrics: Sequence[str]) -> list[MetricValue]:
+    """``truth``: the label of each item."""
+    answers = [""] * len(items)
+    for batch in batches(items):
+        labels = engine.post(engine.compute([items[i] for i in batch])).labels
+        for i, label in zip(batch, labels, strict=True):
+            answers[i] = label
     return [MetricValue(name=name, value=METRICS[name](truth, answers), rows=len(truth)) for name in metrics]
 
 
-def neighbour_difference(engine: AnyEngine, items: Items, *, seed: int = 0) -> float:
-    """Largest change of a probability between an item alone and the item in batches with random others."""
-    items = items[:NEIGHBOUR_ITEMS]
-    alone = np.concatenate([engine.post(engine.compute([item])).probabilities for item in items])
-    source, largest = random.Random(seed), 0.0
+def random_batches(count: int, *, seed: int = 0) -> Iterator[list[int]]:
+    """Places of ``count`` items, which each come once in every size of batch."""
+    source = random.Random(seed)
     for size in NEIGHBOUR_BATCHES:
-        order = list(range(len(items)))
+        order = list(range(count))
         source.shuffle(order)
-        for first in range(0, len(order), size):
-            batch = order[first : first + size]
-            together = engine.post(engine.compute([items[i] for i in batch])).probabilities
-            largest = max(largest, float(np.abs(together - alone[batch]).max()))
+        for first in range(0, count, size):
+            yield order[first : first + size]
+
+
+def neighbour_difference(engine: Classifier, items: Items) -> float:
+    """Largest change of a probability between an item alone and the item in batches with random others."""
+    items, largest = items[:NEIGHBOUR_ITEMS], 0.0
+    alone = np.concatenate([engine.post(engine.compute([item])).probabilities for item in items])
+    for batch in random_batches(len(items)):
+        together = engine.post(engine.compute([items[i] for i in batch])).probabilities
+        largest = max(largest, float(np.abs(together - alone[batch]).max()))
     return largest
 
 

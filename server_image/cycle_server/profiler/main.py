@@ -15,6 +15,7 @@ from cycle_server.process import processor_name
 from cycle_server.profiler.classifier import measure_images, measure_texts
 from cycle_server.profiler.http import measure_http
 from cycle_server.profiler.language import measure_language_model
+from cycle_server.profiler.translation import measure_translations
 from cycle_wire.parts import Task
 from cycle_wire.profile import Histogram, Profile
 from cycle_wire.reports import FailureReport, ProfileReport
@@ -96,6 +97,7 @@ MEASURES = {
     Task.TEXT_CLASSIFICATION: measure_texts,
     Task.IMAGE_CLASSIFICATION: measure_images,
     Task.LANGUAGE_MODELING: measure_language_model,
+    Task.TRANSLATION: measure_translations,
 }
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cycle_server.profiler.asking import Asking
-from cycle_server.protocol import v2
 from cycle_wire.profile import Histogram, Pace, ProfileRow
 
 if TYPE_CHECKING:
@@ -93,17 +92,9 @@ def _sample(engine: AnyEngine, asking: Asking, cell: _Cell, turn: int) -> None:
 
     items = [*first, *asking.items(chosen[1:])]
     started = time.perf_counter()
-    logits = engine.compute(items)
+    outputs = engine.compute(items)
     cell.compute.append(time.perf_counter() - started)
 
     started = time.perf_counter()
-    answers = engine.post(logits[:1])
-    v2.infer_response(
-        model_name="profile",
-        model_version="profile",
-        request=request,
-        labels=answers.labels,
-        probability=answers.probability,
-        probabilities=[],
-    )
+    asking.answer(request, outputs[:1])
     cell.post.append(time.perf_counter() - started)

@@ -1,7 +1,7 @@
 """The evaluation rows, as the trainer reads them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -15,13 +15,20 @@ Content = TypeVar("Content")
 @dataclass(frozen=True)
 class Row(Generic[Content]):
     content: Content
-    label: str
+    truth: str
 
 
 def read_rows(
-    path: Path, *, fields: Fields, kind: str, convert: Callable[[object], Content], maximum_rows: int | None
+    path: Path,
+    *,
+    fields: Fields,
+    kind: str,
+    truth: str = "label",
+    convert: Callable[[object], Content],
+    maximum_rows: int | None,
 ) -> list[Row[Content]]:
-    """The first rows of a file of JSON lines; ``kind`` of content, text or image, as ``fields`` names it.
+    """The first rows of a file of JSON lines; ``kind`` of content, text or image, and ``truth``, label or translation,
+    as ``fields`` names them.
 
     Raises BadInputError: DataNotFound or BadData, also when ``convert`` raises ValueError.
     """
@@ -32,7 +39,8 @@ def read_rows(
                 if len(rows) == maximum_rows:
                     break
                 if line.strip():
-                    rows.append(_row(line, fields=fields, kind=kind, convert=convert, where=f"{path}, line {number}"))
+                    names = {kind: getattr(fields, kind), truth: getattr(fields, truth)}
+                    rows.append(_row(line, names=names, convert=convert, where=f"{path}, line {number}"))
     except OSError as error:
         message = f"{path}: {error.strerror}"
         raise BadInputError(message, reason="DataNotFound", field="spec.data.evaluation") from error
@@ -41,19 +49,20 @@ def read_rows(
     return rows
 
 
-def _row(line: str, *, fields: Fields, kind: str, convert: Callable[[object], Content], where: str) -> Row[Content]:
-    content_field: str = getattr(fields, kind)
+def _row(line: str, *, names: Mapping[str, str], convert: Callable[[object], Content], where: str) -> Row[Content]:
+    """``names`` of the fields that hold content and truth, by what the spec calls them."""
+    (kind, content_name), (_, truth_name) = names.items()
     try:
         record = json.loads(line)
     except ValueError as error:
         raise BadInputError(f"{where}: not JSON", reason="BadData", field="spec.data.evaluation") from error
-    for field, name in ((kind, content_field), ("label", fields.label)):
+    for field, name in names.items():
         if not isinstance(record, dict) or name not in record:
             raise BadInputError(f"{where}: no field {name!r}", reason="BadData", field=f"spec.data.fields.{field}")
-    label = record[fields.label]
+    truth = record[truth_name]
     try:
-        content = convert(record[content_field])
+        content = convert(record[content_name])
     except ValueError as error:
-        message = f"{where}: field {content_field!r} {error}"
+        message = f"{where}: field {content_name!r} {error}"
         raise BadInputError(message, reason="BadData", field=f"spec.data.fields.{kind}") from error
-    return Row(content=content, label=label if isinstance(label, str) else json.dumps(label))
+    return Row(content=content, truth=truth if isinstance(truth, str) else json.dumps(truth))

@@ -3,10 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from cycle_server.protocol import generation, openai, openai_text, tasks, v2, v2_image, v2_text
+from cycle_server.protocol import generation, openai, openai_text, tasks, v2, v2_image, v2_text, v2_translation
+from cycle_server.protocol.openapi_bodies import (
+    ErrorBody,
+    InferResponseBody,
+    LiveBody,
+    ModelMetadataBody,
+    ModelReadyBody,
+    ReadyBody,
+    ServerMetadataBody,
+    TextInferResponseBody,
+    TranslationInferResponseBody,
+)
 from cycle_wire.headers import DEADLINE_HEADER
 from cycle_wire.parts import Task
 
@@ -22,76 +33,6 @@ DEADLINE = {
     "description": "Milliseconds that the client still waits. What can't be answered within it is refused at once.",
     "schema": {"type": "number", "minimum": 0},
 }
-
-
-class ErrorBody(v2.Part):
-    """``field`` names what to mend."""
-
-    error: str
-    field: str | None = None
-
-
-class LiveBody(v2.Part):
-    live: bool
-
-
-class ReadyBody(v2.Part):
-    ready: bool
-
-
-class ModelReadyBody(v2.Part):
-    name: str
-    ready: bool
-
-
-class ServerMetadataBody(v2.Part):
-    name: str
-    version: str
-    extensions: list[str]
-
-
-class TensorMetadataBody(v2.Part):
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class ModelMetadataBody(v2.Part):
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadataBody]
-    outputs: list[TensorMetadataBody]
-
-
-class OutputBody(v2.Part):
-    name: v2.OutputName
-    datatype: str
-    shape: list[int]
-    data: list[str] | list[float] = Field(default_factory=list, description="Not there when it is binary.")
-    parameters: dict[str, int] = Field(default_factory=dict, description="binary_data_size, when it is binary.")
-
-
-class InferResponseBody(v2.Part):
-    model_name: str
-    model_version: str
-    id: str | None = None
-    outputs: list[OutputBody]
-
-
-class TextOutputBody(v2.Part):
-    name: v2_text.TextOutputName
-    datatype: str
-    shape: list[int]
-    data: list[str] = Field(default_factory=list, description="Not there when it is binary.")
-    parameters: dict[str, int] = Field(default_factory=dict, description="binary_data_size, when it is binary.")
-
-
-class TextInferResponseBody(v2.Part):
-    model_name: str
-    model_version: str
-    id: str | None = None
-    outputs: list[TextOutputBody]
 
 
 COMMON: tuple[type[BaseModel], ...] = (
@@ -110,6 +51,10 @@ MODELS: dict[Task, tuple[type[BaseModel], ...]] = {
         *(v2_text.TextInferRequest, TextInferResponseBody, generation.GenerateRequest, generation.GenerateResponse),
         *(openai_text.ChatRequest, openai_text.ChatResponse),
         *(openai_text.CompletionRequest, openai_text.CompletionResponse),
+    ),
+    Task.TRANSLATION: (
+        *(v2_translation.TranslationInferRequest, TranslationInferResponseBody),
+        *(tasks.TranslateRequest, tasks.TranslateResponse),
     ),
 }
 
@@ -146,6 +91,12 @@ def _task_paths(task: Task, model_name: str, image_shape: Sequence[int]) -> Json
         return _generate_paths(model_name)
     if task is Task.TEXT_CLASSIFICATION:
         return _classify_paths(model_name)
+    if task is Task.TRANSLATION:
+        answers = _answers(tasks.TranslateResponse, errors=(400, 404, 413, 429, 503))
+        asked = {"texts": ["a small dog", "the blue sky"]}
+        return {
+            "/translate": {"post": _operation("Translate texts", answers, body=tasks.TranslateRequest, example=asked)}
+        }
     answers = _answers(tasks.ClassifyResponse, errors=(400, 413, 429, 503))
     black = v2_image.black(image_shape)
     example = {"images": [black]} if black else None
@@ -238,6 +189,10 @@ def _infer(task: Task, image_shape: Sequence[int]) -> JsonObject:
         answers = _answers(TextInferResponseBody, errors=errors)
         summary = "Generate text (Open Inference Protocol)"
         return _operation(summary, answers, body=v2_text.TextInferRequest, example=example)
+    if task is Task.TRANSLATION:
+        answers = _answers(TranslationInferResponseBody, errors=errors)
+        summary = "Translate texts (Open Inference Protocol)"
+        return _operation(summary, answers, body=v2_translation.TranslationInferRequest, example=example)
     answers = _answers(InferResponseBody, errors=errors)
     return _operation("Classify texts (Open Inference Protocol)", answers, body=v2.InferRequest, example=example)
 

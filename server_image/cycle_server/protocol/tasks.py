@@ -1,7 +1,7 @@
-"""`POST /classify`: the model's task in plain JSON, for people with curl."""
+"""`POST /classify` and `POST /translate`: the model's task in plain JSON, for people with curl."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -11,7 +11,7 @@ from cycle_server.protocol.v2 import MAXIMUM_TEXTS, Integer, Part, no_default
 MAXIMUM_TOP = 1000
 
 
-class ClassifyRequest(Part):
+class TextsRequest(Part):
     """Exactly one of ``text`` and ``texts``."""
 
     model_config = {"json_schema_extra": {"oneOf": [{"required": ["text"]}, {"required": ["texts"]}]}}
@@ -20,7 +20,6 @@ class ClassifyRequest(Part):
     texts: list[str] = Field(
         default_factory=list, min_length=1, max_length=MAXIMUM_TEXTS, json_schema_extra={"examples": [["a", "b"]]}
     )
-    top: Integer = Field(3, ge=1, le=MAXIMUM_TOP, description="How many labels to give, best first.")
     truncate: bool = Field(True, description="Cut texts that are longer than the model reads; false: refuse them.")
 
     @property
@@ -31,6 +30,19 @@ class ClassifyRequest(Part):
     def source(self) -> str:
         """The field that the texts came from."""
         return "text" if "text" in self.model_fields_set else "texts"
+
+
+class ClassifyRequest(TextsRequest):
+    """Exactly one of ``text`` and ``texts``."""
+
+    top: Integer = Field(3, ge=1, le=MAXIMUM_TOP, description="How many labels to give, best first.")
+
+
+class TranslateRequest(TextsRequest):
+    """Exactly one of ``text`` and ``texts``."""
+
+
+Kind = TypeVar("Kind", bound=TextsRequest)
 
 
 class ClassifyImagesRequest(Part):
@@ -73,10 +85,27 @@ class ClassifyResponse(Part):
     results: list[Classification]
 
 
+class TranslateResponse(Part):
+    """``translations`` in the order of the texts."""
+
+    model: str
+    version: str
+    translations: list[str]
+
+
 def parse_classify(body: bytes) -> ClassifyRequest:
     """Raises ProtocolError with the field's name."""
+    return _parse_texts(body, ClassifyRequest)
+
+
+def parse_translate(body: bytes) -> TranslateRequest:
+    """Raises ProtocolError with the field's name."""
+    return _parse_texts(body, TranslateRequest)
+
+
+def _parse_texts(body: bytes, kind: type[Kind]) -> Kind:
     try:
-        request = ClassifyRequest.model_validate_json(body)
+        request = kind.model_validate_json(body)
     except ValidationError as error:
         raise invalid(error) from error
     given = request.model_fields_set & {"text", "texts"}
@@ -107,3 +136,7 @@ def classify_response(
         scores = [Score(label=labels[i], probability=row[i]) for i in best]
         results.append(Classification(label=scores[0].label, probability=scores[0].probability, scores=scores))
     return ClassifyResponse(model=model, version=version, results=results).model_dump_json().encode()
+
+
+def translate_response(*, model: str, version: str, translations: Sequence[str]) -> bytes:
+    return TranslateResponse(model=model, version=version, translations=list(translations)).model_dump_json().encode()

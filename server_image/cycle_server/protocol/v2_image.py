@@ -6,7 +6,7 @@ bits. Server and sidecar share this file: no numpy here.
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -59,24 +59,6 @@ class ImageInferRequest(v2.InferRequest):
             raise ProtocolError(f"is {shape}, data has {numbers} numbers", field="inputs[0].shape")
         if shape[0] > v2.MAXIMUM_TEXTS:
             raise ProtocolError(f"has {shape[0]} images, at most {v2.MAXIMUM_TEXTS} are taken", field="inputs[0].shape")
-
-
-def kind_of(names: Iterable[object]) -> type[v2.InferRequest]:
-    """Of a request whose inputs have these names, for who doesn't know the model."""
-    return ImageInferRequest if list(names) == [INPUT_NAME] else v2.InferRequest
-
-
-def parse_infer(body: bytes) -> v2.InferRequest:
-    """A request for texts or for images that is JSON and is answered in JSON. Raises ProtocolError."""
-    kinds: list[type[v2.InferRequest]] = [v2.InferRequest, ImageInferRequest]
-    if b'"image"' in body:  # a guess, as a text may say so too
-        kinds.reverse()
-    try:
-        return v2.parse_infer(body, kinds[0])
-    except ProtocolError as error:
-        if error.field != "inputs[0].name":
-            raise
-        return v2.parse_infer(body, kinds[1])
 
 
 def infer_request(image: Sequence[Any], *, shape: Sequence[int]) -> bytes:

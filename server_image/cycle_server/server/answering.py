@@ -13,7 +13,7 @@ from cycle_server.batching.policy import Flow
 from cycle_server.drain import Drain
 from cycle_server.engine.stages import ImageStages
 from cycle_server.items import Items
-from cycle_server.protocol import v2, v2_image, v2_text
+from cycle_server.protocol import v2, v2_image, v2_text, v2_translation
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.timing import Stopwatch
 from cycle_server.server.caller import budget_seconds, flow_of
@@ -32,9 +32,11 @@ DOES = {
     Task.TEXT_CLASSIFICATION: "classifies texts; ask /classify or /v1/embeddings",
     Task.IMAGE_CLASSIFICATION: "classifies images; ask /classify",
     Task.LANGUAGE_MODELING: "generates text; ask /v1/chat/completions, /v1/completions or /generate",
+    Task.TRANSLATION: "translates texts; ask /translate",
 }
 
 CLASSIFYING = (Task.TEXT_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
+AT_ONCE = (*CLASSIFYING, Task.TRANSLATION)  # a batch is computed in one go, and then it is answered
 
 Kind = TypeVar("Kind", Model, Generator)
 Request = TypeVar("Request")
@@ -87,6 +89,8 @@ class Answerer:
         names = {"model_name": self.config.model_name, "model_version": self.version}
         if self.task is Task.LANGUAGE_MODELING:
             return v2_text.model_metadata(**names)
+        if self.task is Task.TRANSLATION:
+            return v2_translation.model_metadata(**names)
         classes = len(self.model.engine.manifest.labels) if isinstance(self.model, Model) else -1
         images = self.task is Task.IMAGE_CLASSIFICATION
         tensor = v2_image.input_tensor(self.image_shape) if images else v2.TEXT_INPUT
@@ -98,12 +102,12 @@ class Answerer:
         stages = self.model.engine if isinstance(self.model, Model) else None
         return stages.image_format.shape if isinstance(stages, ImageStages) else (-1, -1, -1)
 
-    def classifier(self, *tasks: Task) -> Model:
+    def loaded(self, *tasks: Task) -> Model:
         """Raises ProtocolError when it does none of ``tasks``, and ShedError before it is loaded."""
         return self._served(Model, tasks)
 
     def generator(self) -> Generator:
-        """Raises like ``classifier``."""
+        """Raises like ``loaded``."""
         return self._served(Generator, (Task.LANGUAGE_MODELING,))
 
     def _served(self, kind: type[Kind], tasks: Collection[Task]) -> Kind:
@@ -126,10 +130,14 @@ class Answerer:
         *,
         read: Callable[[Model], tuple[Request, Items]],
         write: Callable[[Model, Request, Computed], Content],
+        tasks: Collection[Task] = AT_ONCE,
     ) -> Answered[Content]:
-        """``read`` may run on another thread. Raises ProtocolError, or ShedError when it can't be in time."""
+        """Of a model that does one of ``tasks``. ``read`` may run on another thread.
+
+        Raises ProtocolError, or ShedError when it can't be in time.
+        """
         with begun(self.tracing, "infer", call.headers) as span:
-            answered, batch_size = await self._answer(call, read, write)
+            answered, batch_size = await self._answer(call, read, write, tasks)
             if span:
                 span.end(status=200, terms=answered.terms, attributes={"cycle.batch.size": batch_size})
             return answered
@@ -139,8 +147,9 @@ class Answerer:
         call: Call,
         read: Callable[[Model], tuple[Request, Items]],
         write: Callable[[Model, Request, Computed], Content],
+        tasks: Collection[Task],
     ) -> tuple[Answered[Content], int]:
-        model, watch = self.classifier(*CLASSIFYING), call.watch
+        model, watch = self.loaded(*tasks), call.watch
         flow, deadline = self.terms_of(call)
         request, tokens = read(model) if call.size_bytes <= INLINE_BYTES else await asyncio.to_thread(read, model)
         watch.lap("pre")
@@ -149,7 +158,7 @@ class Answerer:
         content = write(model, request, computed)
         watch.lap("post")
         self.observe(call)
-        labels: list[int] = computed.logits[:, : len(model.engine.manifest.labels)].argmax(axis=1).tolist()
+        labels = model.engine.label_indices(computed.logits)
         self.metrics.count_texts(lengths=map(len, tokens), labels=labels)
         return Answered(content=content, terms=watch.terms), computed.batch_size
 

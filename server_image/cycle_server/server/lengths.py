@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from cycle_server.engine.stages import TextStages
+from cycle_server.engine.stages import ReadingTexts
 from cycle_server.items import Items
 from cycle_server.protocol.errors import ProtocolError
 
 
-def refuse_cut(stages: TextStages, texts: Sequence[str], tokens: Items, *, field: str) -> None:
+def refuse_cut(stages: ReadingTexts, texts: Sequence[str], tokens: Items, *, field: str) -> None:
     """Raises ProtocolError that names the first such text: ``field``, or ``field[i]`` when there are several."""
     index = stages.first_cut(texts, tokens)
     if index is not None:

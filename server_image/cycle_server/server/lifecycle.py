@@ -10,7 +10,7 @@ from cycle_server.batching.execution import Compute
 from cycle_server.batching.lane import Process
 from cycle_server.batching.policy import Limits
 from cycle_server.batching.rate import RateLimits
-from cycle_server.engine.stages import ImageStages, TextStages, read_stages
+from cycle_server.engine.stages import AnyStages, read_stages
 from cycle_server.server.batch_metrics import BatchMetrics
 from cycle_server.server.metrics import ServerMetrics
 from cycle_server.workers.pool import Pool
@@ -21,14 +21,14 @@ from cycle_wire.serving import ServerConfig
 class Model:
     """``stop`` blocks until what is queued has been computed, and ends what computes."""
 
-    engine: TextStages | ImageStages
+    engine: AnyStages
     batcher: Batcher
     stop: Callable[[], None]
 
 
 @dataclass(frozen=True)
 class _Computing:
-    stages: TextStages | ImageStages
+    stages: AnyStages
     compute: Compute | Sequence[Process]
     samples: Sequence[tuple[int, float]]
     close: Callable[[], None] = lambda: None

@@ -24,6 +24,7 @@ STARTS: dict[Task, Callable[[ServerConfig, ServerMetrics], Served]] = {
     Task.TEXT_CLASSIFICATION: start_model,
     Task.IMAGE_CLASSIFICATION: start_model,
     Task.LANGUAGE_MODELING: start_generator,
+    Task.TRANSLATION: start_model,
 }
 
 QUIET_SECONDS = 4.0  # longer than the sidecar's: it must not outlive its upstream

@@ -92,7 +92,7 @@ class OpenAIRoutes:
         call, body = await read_call(http_request)
         model_name = self._answerer.config.model_name
 
-        self._answerer.classifier(Task.TEXT_CLASSIFICATION)
+        self._answerer.loaded(Task.TEXT_CLASSIFICATION)
 
         def read(model: Model) -> tuple[tuple[openai.EmbeddingsRequest, int], Items]:
             request = openai.parse_embeddings(body, model_name=model_name)

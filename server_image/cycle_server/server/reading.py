@@ -2,16 +2,17 @@
 
 import numpy as np
 
-from cycle_server.engine.stages import ImageStages, TextStages
+from cycle_server.engine.stages import AnyStages, Classifying, ImageStages, ReadingTexts, TextStages, TranslationStages
 from cycle_server.items import Items
 from cycle_server.protocol import tasks, v2
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.v2_image import ImageInferRequest, ImageInput
+from cycle_server.protocol.v2_translation import TranslationInferRequest
 
 
-def items_of(stages: TextStages | ImageStages, request: v2.InferRequest) -> Items:
+def items_of(stages: AnyStages, request: v2.InferRequest) -> Items:
     """Raises ProtocolError with the field's name."""
-    if isinstance(stages, TextStages):
+    if isinstance(stages, ReadingTexts):
         return stages.pre(request.texts)
     assert isinstance(request, ImageInferRequest)
     return stages.pre(_images(stages, request.inputs[0]))
@@ -28,14 +29,28 @@ def classified_images(stages: ImageStages, request: tasks.ClassifyImagesRequest)
     return stages.pre(np.concatenate(images))
 
 
-def kind_read_by(stages: TextStages | ImageStages) -> type[v2.InferRequest]:
+def kind_read_by(stages: AnyStages) -> type[v2.InferRequest]:
     """What Open Inference Protocol's requests for it are."""
+    if isinstance(stages, TranslationStages):
+        return TranslationInferRequest
     return v2.InferRequest if isinstance(stages, TextStages) else ImageInferRequest
 
 
-def texts_of(stages: TextStages | ImageStages) -> TextStages:
+def texts_of(stages: AnyStages) -> TextStages:
     """For endpoints that only text classifiers have, which has been checked."""
     assert isinstance(stages, TextStages)
+    return stages
+
+
+def classes_of(stages: AnyStages) -> Classifying:
+    """For endpoints that only classifiers have, which has been checked."""
+    assert isinstance(stages, Classifying)
+    return stages
+
+
+def translations_of(stages: AnyStages) -> TranslationStages:
+    """For endpoints that only translators have, which has been checked."""
+    assert isinstance(stages, TranslationStages)
     return stages
 
 

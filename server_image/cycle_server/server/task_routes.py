@@ -1,4 +1,6 @@
-"""`POST /classify` and `POST /generate`, and the pages that describe all endpoints: /openapi.json and /docs."""
+"""`POST /classify`, `POST /generate` and `POST /translate`, and the pages that describe all endpoints: /openapi.json
+and /docs.
+"""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -6,17 +8,18 @@ from importlib.metadata import version
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
-from cycle_server.engine.stages import ImageStages
+from cycle_server.engine.stages import ImageStages, ReadingTexts
 from cycle_server.items import Items
 from cycle_server.protocol import docs_page, generation, openapi, tasks
 from cycle_server.protocol.timing import server_headers
-from cycle_server.server.answering import Answerer
+from cycle_server.server.answering import CLASSIFYING, Answerer
 from cycle_server.server.generating import Generating, Reading, Text, encoded_chat
 from cycle_server.server.generator import Generator
 from cycle_server.server.http import json_body, json_response, read_call
 from cycle_server.server.lengths import refuse_cut
 from cycle_server.server.lifecycle import Model
-from cycle_server.server.reading import classified_images
+from cycle_server.server.reading import classes_of, classified_images, texts_of, translations_of
+from cycle_wire.parts import Task
 
 # The page needs nothing but itself.
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -31,6 +34,7 @@ class TaskRoutes:
         return [
             web.post("/classify", self._classify),
             web.post("/generate", self._generate),
+            web.post("/translate", self._translate),
             web.get("/openapi.json", self._openapi),
             web.get("/docs", self._docs),
         ]
@@ -61,12 +65,26 @@ class TaskRoutes:
                 images = tasks.parse_classify_images(body)
                 return images, classified_images(model.engine, images)
             request = tasks.parse_classify(body)
-            tokens = model.engine.pre(request.all_texts)
-            if not request.truncate:
-                refuse_cut(model.engine, request.all_texts, tokens, field=request.source)
-            return request, tokens
+            return request, _tokens(texts_of(model.engine), request)
 
-        answered = await self._answerer.answer(call, read=read, write=self._write)
+        answered = await self._answerer.answer(call, read=read, write=self._write, tasks=CLASSIFYING)
+        return json_body(answered.content, headers=server_headers(answered.terms))
+
+    async def _translate(self, http_request: web.Request) -> web.Response:
+        call, body = await read_call(http_request)
+
+        def read(model: Model) -> tuple[tasks.TextsRequest, Items]:
+            request = tasks.parse_translate(body)
+            return request, _tokens(translations_of(model.engine), request)
+
+        def write(model: Model, _request: tasks.TextsRequest, computed: Computed) -> bytes:
+            return tasks.translate_response(
+                model=self._answerer.config.model_name,
+                version=self._answerer.version,
+                translations=translations_of(model.engine).post(computed.logits),
+            )
+
+        answered = await self._answerer.answer(call, read=read, write=write, tasks=(Task.TRANSLATION,))
         return json_body(answered.content, headers=server_headers(answered.terms))
 
     async def _generate(self, http_request: web.Request) -> web.StreamResponse:
@@ -103,6 +121,14 @@ class TaskRoutes:
             model=self._answerer.config.model_name,
             version=self._answerer.version,
             labels=model.engine.manifest.labels,
-            probabilities=model.engine.post(computed.logits).probabilities.tolist(),
+            probabilities=classes_of(model.engine).post(computed.logits).probabilities.tolist(),
             top=request.top,
         )
+
+
+def _tokens(stages: ReadingTexts, request: tasks.TextsRequest) -> Items:
+    """Raises ProtocolError for a text that is too long, where it isn't to be cut."""
+    tokens = stages.pre(request.all_texts)
+    if not request.truncate:
+        refuse_cut(stages, request.all_texts, tokens, field=request.source)
+    return tokens

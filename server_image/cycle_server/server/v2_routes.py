@@ -6,8 +6,9 @@ from importlib.metadata import version
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
+from cycle_server.engine.stages import TranslationStages
 from cycle_server.items import Items
-from cycle_server.protocol import binary, v2, v2_text
+from cycle_server.protocol import binary, v2, v2_text, v2_translation
 from cycle_server.protocol.tensors import Tensor
 from cycle_server.protocol.timing import server_headers
 from cycle_server.server.answering import Answerer, Call
@@ -23,6 +24,8 @@ BINARY_TYPE = "application/octet-stream"
 
 def answer_tensors(model: Model, request: v2.InferRequest, computed: Computed) -> list[Tensor]:
     """Raises ArithmeticError when the model's output isn't finite."""
+    if isinstance(model.engine, TranslationStages):
+        return v2_translation.output_tensors(model.engine.post(computed.logits))
     answers = model.engine.post(computed.logits)
     wanted = "probabilities" in request.output_names
     return v2.output_tensors(

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from pydantic_core import from_json
 
 from cycle_server.drain import Drain
-from cycle_server.protocol import grpc_messages, v2, v2_image
+from cycle_server.protocol import grpc_messages, v2, v2_kinds
 from cycle_server.protocol import open_inference_pb2 as messages
 from cycle_server.protocol.errors import ProtocolError
 from cycle_server.protocol.grpc_status import CODES, INTERNAL, RefusedError, retry
@@ -159,7 +159,8 @@ def _asked(came: bytes, headers: Headers) -> tuple[Asked, messages.ModelInferReq
 
 
 def _kind(message: messages.ModelInferRequest) -> type[v2.InferRequest]:
-    return v2_image.kind_of(tensor.name for tensor in message.inputs)
+    inputs, outputs = (tensor.name for tensor in message.inputs), (tensor.name for tensor in message.outputs)
+    return v2_kinds.kind_of(inputs=inputs, outputs=outputs)
 
 
 def _shorten(headers: dict[str, str], remaining_seconds: float | None) -> None:

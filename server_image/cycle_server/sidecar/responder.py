@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from aiohttp import ClientError
 from pydantic_core import to_json
 
-from cycle_server.protocol import v2, v2_image
+from cycle_server.protocol import v2, v2_kinds
 from cycle_server.protocol.timing import sidecar_headers
 from cycle_server.server.metrics import observe
 from cycle_server.sidecar.cache import AnswerCache, Kept, Known, KnownRequests
@@ -209,7 +209,7 @@ class Responder:
         if _TENSOR in asked.headers:
             return None
         try:
-            request = v2_image.parse_infer(asked.body)
+            request = v2_kinds.parse_infer(asked.body)
         except v2.ProtocolError:
             return None
         # A language model draws tokens then: another answer each time.

@@ -12,7 +12,7 @@ from cycle_server.engine.stages import ImageStages
 from cycle_server.images import ImageFormat
 from cycle_server.items import Items
 from cycle_server.profiler.asking import different_images
-from cycle_server.protocol import binary, grpc_messages, openapi, tasks, v2, v2_image
+from cycle_server.protocol import binary, grpc_messages, openapi, tasks, v2, v2_image, v2_kinds
 from cycle_server.protocol.open_inference_pb2 import InferTensorContents, ModelInferRequest
 from cycle_server.protocol.v2_image import ImageInferRequest
 from cycle_server.server.reading import classified_images, items_of
@@ -122,12 +122,12 @@ def test_a_wrong_classify_request_names_the_field(stages: ImageStages, content: 
 
 
 def test_who_does_not_know_the_model_reads_texts_and_images() -> None:
-    image = v2_image.parse_infer(v2_image.infer_request(PIXELS, shape=SHAPE))
-    text = v2_image.parse_infer(v2.infer_request('"image"'))
+    image = v2_kinds.parse_infer(v2_image.infer_request(PIXELS, shape=SHAPE))
+    text = v2_kinds.parse_infer(v2.infer_request('"image"'))
     assert isinstance(image, ImageInferRequest) and not isinstance(text, ImageInferRequest)
-    assert v2_image.parse_infer(image.model_dump_json(exclude_unset=True).encode()) == image
+    assert v2_kinds.parse_infer(image.model_dump_json(exclude_unset=True).encode()) == image
     with pytest.raises(v2.ProtocolError, match=r"inputs\[0\].shape"):
-        v2_image.parse_infer(v2_image.infer_request(PIXELS[:5], shape=SHAPE))
+        v2_kinds.parse_infer(v2_image.infer_request(PIXELS[:5], shape=SHAPE))
 
 
 def test_values_are_what_the_models_folder_says(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from cycle_trainer.tasks.base import Task
 from cycle_trainer.tasks.image_classification import ImageClassification
 from cycle_trainer.tasks.language_modeling import LanguageModeling
 from cycle_trainer.tasks.text_classification import TextClassification
+from cycle_trainer.tasks.translation import Translation
 from cycle_wire.parts import Task as TaskName
 from cycle_wire.training import TrainingConfig
 
@@ -13,6 +14,7 @@ TASKS: dict[TaskName, Callable[[TrainingConfig], Task]] = {
     TaskName.TEXT_CLASSIFICATION: TextClassification,
     TaskName.LANGUAGE_MODELING: LanguageModeling,
     TaskName.IMAGE_CLASSIFICATION: ImageClassification,
+    TaskName.TRANSLATION: Translation,
 }
 
 

@@ -1,7 +1,6 @@
 """Reads the folder of a causal language model's variant (cycle_wire.variant). Unpickles nothing, runs no code of it."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 
 from cycle_server.engine.causal.paged import ATTENTION, register
 from cycle_server.engine.device import CPU, Device
-from cycle_server.engine.linears import pack_floats, put_quantized
+from cycle_server.engine.linears import pack_model
 from cycle_server.engine.load import DTYPES, check_digest
 from cycle_server.engine.stages import read_manifest
 from cycle_server.errors import BadVariantError
-from cycle_wire.parts import Activations
 from cycle_wire.variant import VariantManifest
 
 # Those that were tested. Each attends to everything before a token, through transformers' AttentionInterface.
@@ -86,28 +84,7 @@ def _model(
     model = AutoModelForCausalLM.from_config(
         config, dtype=dtype, attn_implementation=ATTENTION, trust_remote_code=False
     )
-    quantization = manifest.variant.quantization
-    integers = quantization is not None and quantization.activations is Activations.DYNAMIC
-    for name in manifest.quantized_layers:
-        put_quantized(model, name, weights, dtype=dtype, integers=integers, device=device)
-        for part in ("weight", "weight_scale", "weight_zero_point", "bias"):
-            weights.pop(f"{name}.{part}", None)
-    _fill(model, weights)
-    model.eval()
-    pack_floats(model, device=device)
-    return model.to(device.place)
-
-
-def _fill(model: Any, weights: Mapping[str, Tensor]) -> None:
-    """Every weight of the model, but a tied output layer's. Raises BadVariantError."""
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    if unexpected:
-        raise BadVariantError(f"model.safetensors has {len(unexpected)} tensors too many, first {unexpected[0]}")
-    model.tie_weights()
-    table = model.get_input_embeddings().weight
-    tied = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter is table}
-    if lacking := [name for name in missing if name not in tied or len(tied) == 1]:
-        raise BadVariantError(f"model.safetensors lacks {len(lacking)} tensors, first {lacking[0]}")
+    return pack_model(model, weights, manifest=manifest, dtype=dtype, device=device)
 
 
 def _end_tokens(folder: Path, config: PretrainedConfig) -> frozenset[int]:
