@@ -108,7 +108,8 @@ class TranslationStages(ReadingTexts):
     def post(self, outputs: np.ndarray) -> list[str]:
         """The translation of each text."""
         tokens = outputs.astype(np.int64)
-        return self.tokenizer.decode_batch([row[row != NO_TOKEN].tolist() for row in tokens])
+        texts: list[str] = self.tokenizer.decode_batch([row[row != NO_TOKEN].tolist() for row in tokens])
+        return texts
 
 
 class ImageStages(Classifying):

@@ -20,7 +20,10 @@ def parse_infer(body: bytes) -> v2.InferRequest:
     kinds: list[type[v2.InferRequest]] = [v2.InferRequest, v2_image.ImageInferRequest]
     if b'"image"' in body:  # a guess, as a text may say so too
         kinds.reverse()
-    others = {"inputs[0].name": kinds[1], "outputs[0].name": v2_translation.TranslationInferRequest}
+    others: dict[str | None, type[v2.InferRequest]] = {
+        "inputs[0].name": kinds[1],
+        "outputs[0].name": v2_translation.TranslationInferRequest,
+    }
     try:
         return v2.parse_infer(body, kinds[0])
     except ProtocolError as error:
