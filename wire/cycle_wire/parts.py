@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from cycle_wire.base import IntOrDecimal, Name, WireModel, decimal_bounds
 
@@ -55,6 +55,7 @@ class Scheme(StrEnum):
 class Granularity(StrEnum):
     PER_TENSOR = "PerTensor"
     PER_CHANNEL = "PerChannel"
+    PER_GROUP = "PerGroup"  # of groupSize weights of one output
 
 
 class Activations(StrEnum):
@@ -77,9 +78,31 @@ class Pruning(WireModel):
 
 
 class Quantization(WireModel):
-    bits: Literal[8] = Field(8, description="Bits of a weight.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "self.activations == 'None' || self.granularity != 'PerGroup'",
+                    "message": "set activations: None; groups are for weights only",
+                    "fieldPath": ".activations",
+                },
+                {
+                    "rule": "!has(self.groupSize) || self.granularity == 'PerGroup'",
+                    "message": "groupSize is for granularity: PerGroup",
+                    "fieldPath": ".groupSize",
+                },
+            ]
+        }
+    )
+
+    bits: Literal[4, 8] = Field(8, description="Bits of a stored weight.")
     scheme: Scheme = Field(Scheme.SYMMETRIC, description="Of the weights: with or without a zero point.")
-    granularity: Granularity = Field(Granularity.PER_CHANNEL, description="What shares one scale.")
+    granularity: Granularity = Field(
+        Granularity.PER_CHANNEL,
+        description="What shares one scale: all weights, those of one output, or groupSize of those (PerGroup, for "
+        "which activations must be None).",
+    )
+    group_size: Literal[32, 64, 128] | None = Field(None, description="Weights of a group, with PerGroup; default 64.")
     activations: Activations = Field(
         Activations.DYNAMIC, description="Dynamic: quantized per token at run time; None: weights only."
     )

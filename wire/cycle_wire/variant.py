@@ -1,7 +1,9 @@
 """manifest.json beside a variant's weights: how it was made. The weights are plain safetensors.
 
 For a quantized layer NAME the file holds ``NAME.weight`` as int8 (out, in), ``NAME.weight_scale`` float32 (out,) or
-(1,), and, when asymmetric, ``NAME.weight_zero_point`` int32 of the same shape; weight = (q - zero_point) * scale.
+(1,), and, when asymmetric, ``NAME.weight_zero_point`` int32 of the same shape; weight = (q - zero_point) * scale. With
+granularity PerGroup both are (out, groups): the inputs are cut into groups of groupSize, the last may be shorter. Of 4
+bits, ``NAME.weight`` is uint8 (out, in / 2, rounded up): q + 8, two in a byte, the even input's in the lower half.
 A structurally pruned model is a plain smaller model: ``config.json`` and ``layers`` say its shapes.
 
 A causal language model (task LanguageModeling) is what transformers' AutoModelForCausalLM reads: tensors have that

@@ -23,7 +23,6 @@ from cycle_server.engine.sizes import padded, sizes
 from cycle_server.engine.stages import ImageStages, read_image_format, read_manifest
 from cycle_server.errors import BadVariantError
 from cycle_server.items import Items
-from cycle_wire.parts import Activations
 from cycle_wire.variant import VariantManifest
 
 # Those that were tested. Neither mixes the images of a batch.
@@ -68,12 +67,7 @@ def _model(folder: Path, manifest: VariantManifest, dtype: torch.dtype, device: 
     weights: dict[str, Tensor] = load_file(folder / "model.safetensors")
     model = _empty_model(folder, manifest, dtype)
     _reshape(model, weights)
-    quantization = manifest.variant.quantization
-    integers = quantization is not None and quantization.activations is Activations.DYNAMIC
-    for name in manifest.quantized_layers:
-        put_quantized(model, name, weights, dtype=dtype, integers=integers, device=device)
-        for part in ("weight", "weight_scale", "weight_zero_point", "bias"):
-            weights.pop(f"{name}.{part}", None)
+    put_quantized(model, weights, manifest, dtype=dtype, device=device)
     model.load_state_dict(weights)
     model.eval()
     pack_floats(model, device=device)

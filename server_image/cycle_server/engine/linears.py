@@ -8,16 +8,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from cycle_server.engine.device import CPU, Device
-from cycle_server.engine.quantized import (
-    FloatLinear,
-    Int8Weights,
-    Linear,
-    PackedFloatLinear,
-    float_linear,
-    quantized_linear,
-)
+from cycle_server.engine.quantized import FloatLinear, Linear, PackedFloatLinear, float_linear
+from cycle_server.engine.stored import read_layer
 from cycle_server.errors import BadVariantError
-from cycle_wire.parts import Activations
+from cycle_wire.parts import Activations, Quantization
 from cycle_wire.variant import VariantManifest
 
 
@@ -44,33 +38,21 @@ class Packed(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
 
 def put_quantized(
-    model: Any,
-    name: str,
-    weights: Mapping[str, Tensor],
-    *,
-    dtype: torch.dtype,
-    integers: bool,
-    device: Device = CPU,
+    model: Any, weights: dict[str, Tensor], manifest: VariantManifest, *, dtype: torch.dtype, device: Device = CPU
 ) -> None:
-    """Replaces the layer ``name``. ``integers``: activations are integers too. KeyError: a tensor is missing.
+    """Replaces the layers that are integers, and takes their tensors out of ``weights``. KeyError: one is missing.
 
     Raises BadVariantError.
     """
-    outputs, inputs, has_bias = _shape(model, name)
-    stored = weights[f"{name}.weight"]
-    if stored.dtype is not torch.int8 or tuple(stored.shape) != (outputs, inputs):
-        raise BadVariantError(
-            f"{name}.weight is {stored.dtype} {tuple(stored.shape)}, the manifest says it is quantized: "
-            f"int8 {(outputs, inputs)}"
-        )
-    packed = Int8Weights.of(
-        integers=stored,
-        scale=weights[f"{name}.weight_scale"],
-        zero_point=weights.get(f"{name}.weight_zero_point"),
-        bias=weights[f"{name}.bias"] if has_bias else torch.zeros(outputs),
-    )
-    linear = quantized_linear(packed, dtype=dtype, integers=integers, device=device)
-    model.set_submodule(name, Packed(linear, inputs=inputs, outputs=outputs))
+    quantization = manifest.variant.quantization or Quantization()
+    integers = quantization.activations is Activations.DYNAMIC
+    for name in manifest.quantized_layers:
+        outputs, inputs = _shape(model, name)
+        layer = read_layer(weights, name, quantization=quantization, shape=(outputs, inputs))
+        linear = layer.linear(dtype=dtype, integers=integers, device=device)
+        model.set_submodule(name, Packed(linear, inputs=inputs, outputs=outputs))
+        for part in ("weight", "weight_scale", "weight_zero_point", "bias"):
+            weights.pop(f"{name}.{part}", None)
 
 
 def pack_floats(model: Any, *, device: Device = CPU) -> None:
@@ -90,12 +72,7 @@ def pack_model(
 
     KeyError: a tensor of a quantized layer is missing. Raises BadVariantError, and RuntimeError for a wrong shape.
     """
-    quantization = manifest.variant.quantization
-    integers = quantization is not None and quantization.activations is Activations.DYNAMIC
-    for name in manifest.quantized_layers:
-        put_quantized(model, name, weights, dtype=dtype, integers=integers, device=device)
-        for part in ("weight", "weight_scale", "weight_zero_point", "bias"):
-            weights.pop(f"{name}.{part}", None)
+    put_quantized(model, weights, manifest, dtype=dtype, device=device)
     _fill(model, weights)
     model.eval()
     pack_floats(model, device=device)
@@ -110,16 +87,16 @@ def sized_layers(model: Any) -> tuple[list[Packed], list[Packed]]:
     return list(inner.values()), [layer for layer in sized if layer is output]
 
 
-def _shape(model: Any, name: str) -> tuple[int, int, bool]:
-    """Outputs, inputs, and whether it has a bias."""
+def _shape(model: Any, name: str) -> tuple[int, int]:
+    """Outputs, inputs."""
     try:
         module = model.get_submodule(name)
     except AttributeError as error:
         raise BadVariantError(f"manifest.json: quantizedLayers has {name!r}, which the model hasn't") from error
     if isinstance(module, Conv1D):
-        return module.weight.shape[1], module.weight.shape[0], True
+        return module.weight.shape[1], module.weight.shape[0]
     if isinstance(module, nn.Linear):
-        return module.out_features, module.in_features, module.bias is not None
+        return module.out_features, module.in_features
     raise BadVariantError(f"manifest.json: quantizedLayers has {name!r}, which is no linear layer")
 
 

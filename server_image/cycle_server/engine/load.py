@@ -17,13 +17,12 @@ from cycle_server.engine.device import CPU, Device
 from cycle_server.engine.encoder import ACTIVATIONS, Embeddings, Encoder, Layer, Norm
 from cycle_server.engine.quantized import (
     FloatLinear,
-    Int8Weights,
     Linear,
     PackedFloatLinear,
     float_linear,
-    quantized_linear,
 )
 from cycle_server.engine.stages import read_manifest, read_tokenizer
+from cycle_server.engine.stored import read_stacked
 from cycle_server.errors import BadVariantError
 from cycle_wire.parts import Activations, Precision
 from cycle_wire.variant import VariantManifest
@@ -71,8 +70,7 @@ class _Packer:
         self._device = device
         self._dtype = DTYPES[manifest.variant.precision]
         self._quantized = frozenset(manifest.quantized_layers)
-        quantization = manifest.variant.quantization
-        self._integer_activations = quantization is not None and quantization.activations is Activations.DYNAMIC
+        self._quantization = manifest.variant.quantization
         self._head_size = config["hidden_size"] // config["num_attention_heads"]
 
     def encoder(self) -> Encoder:
@@ -148,19 +146,10 @@ class _Packer:
             return float_linear(FloatLinear(weight, bias), self._device)
         if not all(quantized):
             raise BadVariantError(f"manifest.json: quantizedLayers has some but not all of {', '.join(names)}")
-        stacked = Int8Weights.stack([self._int8(name) for name in names])
-        return quantized_linear(stacked, dtype=self._dtype, integers=self._integer_activations, device=self._device)
-
-    def _int8(self, name: str) -> Int8Weights:
-        integers = self._weights[f"{name}.weight"]
-        if integers.dtype is not torch.int8:
-            raise BadVariantError(f"{name}.weight is {integers.dtype}, the manifest says it is quantized to int8")
-        return Int8Weights.of(
-            integers=integers,
-            scale=self._weights[f"{name}.weight_scale"],
-            zero_point=self._weights.get(f"{name}.weight_zero_point"),
-            bias=self._weights[f"{name}.bias"],
-        )
+        assert self._quantization is not None  # else no layer is
+        stacked = read_stacked(self._weights, names, quantization=self._quantization)
+        integers = self._quantization.activations is Activations.DYNAMIC
+        return stacked.linear(dtype=self._dtype, integers=integers, device=self._device)
 
 
 def check_digest(folder: Path, manifest: VariantManifest) -> None:

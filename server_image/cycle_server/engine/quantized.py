@@ -101,6 +101,14 @@ class Int8Weights:
         shifted = self.integers.float() - self.zero_point.float()[:, None]
         return FloatLinear(weight=(shifted * self.scale[:, None]).to(dtype), bias=self.bias.to(dtype))
 
+    def linear(self, *, dtype: torch.dtype, integers: bool, device: Device = CPU) -> Linear:
+        """``integers``: activations are integers too, where the device has kernels for them. A CUDA device has not:
+        torch's integer product there takes no fewer than 17 rows, so weights are made floats when they are loaded.
+        """
+        if integers and device.is_cpu:
+            return int8_linear(self)
+        return float_linear(self.dequantize(dtype), device)
+
 
 class PortableInt8Linear:
     """Integer matrix product of quantized tokens and quantized weights, on any processor that torch supports.
@@ -160,15 +168,6 @@ def int8_linear(weights: Int8Weights) -> Linear:
     """The fastest kernel that is exact on this processor."""
     has_fbgemm = "fbgemm" in torch.backends.quantized.supported_engines
     return FbgemmInt8Linear(weights) if has_fbgemm and torch.cpu._is_vnni_supported() else PortableInt8Linear(weights)
-
-
-def quantized_linear(weights: Int8Weights, *, dtype: torch.dtype, integers: bool, device: Device = CPU) -> Linear:
-    """``integers``: activations are integers too, where the device has kernels for them. A CUDA device has not:
-    torch's integer product there takes no fewer than 17 rows, so weights are made floats when they are loaded.
-    """
-    if integers and device.is_cpu:
-        return int8_linear(weights)
-    return float_linear(weights.dequantize(dtype), device)
 
 
 def _largest(values: Tensor) -> Tensor:

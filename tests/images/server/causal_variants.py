@@ -12,8 +12,9 @@ from tokenizers.trainers import BpeTrainer
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
 
-from cycle_wire.parts import Precision, Quantization, Scheme, Task, Variant
+from cycle_wire.parts import Precision, Task, Variant
 from cycle_wire.variant import VariantManifest
+from tests.images.server.integers import quantized, restored
 from tests.images.server.variants import DIGEST
 
 TEXTS = [
@@ -91,11 +92,11 @@ def write_causal(
         model.generation_config.eos_token_id = [len(made) + 1]  # one that is never said
     model.save_pretrained(folder)
     weights = load_file(folder / "model.safetensors")
-    quantized: list[str] = []
+    layers: list[str] = []
     if variant.quantization is not None:
-        quantized = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D) and n != "lm_head"]
-        for name in quantized:
-            weights.update(_quantize(name, model.get_submodule(name), variant.quantization))
+        layers = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D) and n != "lm_head"]
+        for name in layers:
+            weights.update(quantized(name, _weight(model.get_submodule(name)).contiguous(), variant.quantization))
     if variant.precision is Precision.BFLOAT16:
         scales = {name: tensor for name, tensor in weights.items() if name.endswith("_scale")}
         halves = {name: t.bfloat16() if t.is_floating_point() else t for name, t in weights.items()}
@@ -110,7 +111,7 @@ def write_causal(
         size_bytes=len(data),
         parameters=sum(p.numel() for p in model.parameters()),
         sparsity=0.0,
-        quantized_layers=quantized,
+        quantized_layers=layers,
         maximum_sequence_length=CONTEXT,
     )
     (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
@@ -118,19 +119,9 @@ def write_causal(
     return model
 
 
-def _quantize(name: str, module: Any, quantization: Quantization) -> dict[str, torch.Tensor]:
-    weight = module.weight.data.t() if isinstance(module, Conv1D) else module.weight.data
-    if quantization.scheme is Scheme.SYMMETRIC:
-        scale = weight.abs().amax(dim=1) / 127
-        zero_point = torch.zeros_like(scale)
-    else:
-        scale = (weight.amax(dim=1) - weight.amin(dim=1)) / 255
-        zero_point = (-128 - weight.amin(dim=1) / scale).round()
-    integers = (weight / scale[:, None] + zero_point[:, None]).round().clamp(-128, 127).to(torch.int8)
-    parts = {f"{name}.weight": integers, f"{name}.weight_scale": scale}
-    if quantization.scheme is Scheme.ASYMMETRIC:
-        parts[f"{name}.weight_zero_point"] = zero_point.to(torch.int32)
-    return parts
+def _weight(module: Any) -> torch.Tensor:
+    weight: torch.Tensor = module.weight.data.t() if isinstance(module, Conv1D) else module.weight.data
+    return weight
 
 
 def _round_weights(model: Any, stored: dict[str, torch.Tensor]) -> None:
@@ -141,9 +132,9 @@ def _round_weights(model: Any, stored: dict[str, torch.Tensor]) -> None:
             continue
         value = tensor.float()
         if f"{name}_scale" in stored:
-            zero_point = stored.get(f"{name}_zero_point", torch.zeros(1)).float()
-            value = (value - zero_point[:, None]) * stored[f"{name}_scale"][:, None]
-            if isinstance(model.get_submodule(name.rpartition(".")[0]), Conv1D):
+            layer = name.removesuffix(".weight")
+            value = restored(layer, stored)
+            if isinstance(model.get_submodule(layer), Conv1D):
                 value = value.t()
         state[name] = value
     model.load_state_dict(state, strict=False)

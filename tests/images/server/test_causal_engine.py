@@ -9,10 +9,11 @@ from cycle_server.batching.generation.blocks import Blocks
 from cycle_server.engine.causal.model import CausalEngine
 from cycle_server.engine.causal.request import BLOCK_TOKENS, ChatError, Chunk, Sampling
 from cycle_server.errors import BadVariantError
-from cycle_wire.parts import Activations, Precision, Quantization, Scheme, Variant
+from cycle_wire.parts import Activations, Granularity, Precision, Quantization, Scheme, Variant
 from tests.images.server.causal_variants import CONTEXT, TEXTS, write_causal
 
 FLOAT = Variant(name="v")
+FOUR_BITS = Quantization(bits=4, granularity=Granularity.PER_GROUP, group_size=32, activations=Activations.NONE)
 
 
 def engine_of(folder: Path, *, sequences: int = 8, pool_bytes: int = 1 << 24) -> CausalEngine:
@@ -85,6 +86,7 @@ def test_tokens_are_those_of_transformers_whoever_joins_and_leaves(tmp_path: Pat
         (Variant(name="int8", quantization=Quantization()), 0.15),
         (Variant(name="int8a", quantization=Quantization(scheme=Scheme.ASYMMETRIC)), 0.15),
         (Variant(name="int8w", quantization=Quantization(activations=Activations.NONE)), 1e-3),
+        (Variant(name="int4", quantization=FOUR_BITS), 1e-3),
     ],
     ids=lambda part: getattr(part, "name", ""),
 )

@@ -16,6 +16,9 @@ PRUNED = [LayerShape(heads=3, intermediate_size=40), LayerShape(heads=2, interme
 SYMMETRIC = Quantization(scheme=Scheme.SYMMETRIC, granularity=Granularity.PER_CHANNEL)
 ASYMMETRIC = Quantization(scheme=Scheme.ASYMMETRIC, granularity=Granularity.PER_CHANNEL)
 WEIGHTS_ONLY = Quantization(scheme=Scheme.ASYMMETRIC, activations=Activations.NONE)
+FOUR_BITS = Quantization(
+    bits=4, scheme=Scheme.ASYMMETRIC, granularity=Granularity.PER_GROUP, group_size=32, activations=Activations.NONE
+)
 PRUNING = Pruning(sparsity="0.3")
 TEXTS = ["the cat runs", "a small dog", "the large blue sky of the tree with a cat on it", "cats", "trees running"]
 # Largest change of a probability against transformers in float32 with the same rounded weights.
@@ -25,6 +28,8 @@ CASES = {
     "int8": (Variant(name="int8", quantization=SYMMETRIC), None, 0.02),
     "int8-asymmetric": (Variant(name="int8a", quantization=ASYMMETRIC), None, 0.02),
     "int8-weights": (Variant(name="int8w", quantization=WEIGHTS_ONLY), None, 1e-5),
+    "int4": (Variant(name="int4", quantization=FOUR_BITS), None, 1e-5),
+    "int4-channel": (Variant(name="int4c", quantization=Quantization(bits=4)), None, 0.02),
     "bf16-int8": (Variant(name="bf16-int8", precision=Precision.BFLOAT16, quantization=SYMMETRIC), None, 0.04),
     "pruned": (Variant(name="pruned", pruning=PRUNING), PRUNED, 1e-5),
     "pruned-int8": (Variant(name="pruned-int8", pruning=PRUNING, quantization=ASYMMETRIC), PRUNED, 0.02),

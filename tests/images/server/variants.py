@@ -13,8 +13,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel
 
 from cycle_server.engine.model import EncoderClassifier, build
-from cycle_wire.parts import Precision, Quantization, Scheme, Task, Variant
+from cycle_wire.parts import Precision, Task, Variant
 from cycle_wire.variant import LayerShape, VariantManifest
+from tests.images.server.integers import quantized, restored
 
 WORDS = ["a", "the", "cat", "dog", "runs", "small", "large", "tree", "of", "with", "##s", "##ing", "sky", "blue", "on"]
 LABELS = [f"class.{i}" for i in range(5)]
@@ -70,11 +71,11 @@ def write_variant(
             module.weight.data += 1.0
     model.encoder.embeddings.word_embeddings.weight.data *= 10
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    quantized = []
+    integers: list[str] = []
     if variant.quantization is not None:
-        quantized = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".layer." in n]
-        for name in quantized:
-            weights.update(_quantize(name, weights[f"{name}.weight"], variant.quantization))
+        integers = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and ".layer." in n]
+        for name in integers:
+            weights.update(quantized(name, weights[f"{name}.weight"], variant.quantization))
     if variant.precision is Precision.BFLOAT16:
         weights = {n: t.bfloat16() if t.is_floating_point() else t for n, t in weights.items()}
     save_file(weights, folder / "model.safetensors")
@@ -88,7 +89,7 @@ def write_variant(
         parameters=sum(p.numel() for p in model.parameters()),
         sparsity=0.0,
         layers=layers or [],
-        quantized_layers=quantized,
+        quantized_layers=integers,
         labels=LABELS,
         maximum_sequence_length=48,
     )
@@ -97,28 +98,11 @@ def write_variant(
     return model
 
 
-def _quantize(name: str, weight: torch.Tensor, quantization: Quantization) -> dict[str, torch.Tensor]:
-    if quantization.scheme is Scheme.SYMMETRIC:
-        scale = weight.abs().amax(dim=1) / 127
-        zero_point = torch.zeros_like(scale)
-    else:
-        scale = (weight.amax(dim=1) - weight.amin(dim=1)) / 255
-        zero_point = (-128 - weight.amin(dim=1) / scale).round()
-    integers = (weight / scale[:, None] + zero_point[:, None]).round().clamp(-128, 127).to(torch.int8)
-    parts = {f"{name}.weight": integers, f"{name}.weight_scale": scale}
-    if quantization.scheme is Scheme.ASYMMETRIC:
-        parts[f"{name}.weight_zero_point"] = zero_point.to(torch.int32)
-    return parts
-
-
 def _round_weights(model: EncoderClassifier, folder: Path) -> None:
     """Gives the float model the weights that the file stands for."""
     stored = load_file(folder / "model.safetensors")
     state = {}
     for name in model.state_dict():
-        tensor = stored[name].float()
-        if f"{name}_scale" in stored:
-            zero_point = stored.get(f"{name}_zero_point", torch.zeros(1)).float()
-            tensor = (tensor - zero_point[:, None]) * stored[f"{name}_scale"][:, None]
-        state[name] = tensor
+        is_integers = f"{name}_scale" in stored
+        state[name] = restored(name.removesuffix(".weight"), stored) if is_integers else stored[name].float()
     model.load_state_dict(state)

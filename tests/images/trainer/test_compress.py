@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
+from cycle_server.engine.grouped import by_input
 from cycle_server.engine.load import load_variant
 from cycle_server.engine.model import (
     EncoderClassifier,
@@ -24,11 +25,12 @@ from cycle_trainer.failures import BadInputError
 from cycle_trainer.families import encoder
 from cycle_trainer.files import digest_of
 from cycle_trainer.tasks.text_classification import TextClassification
-from cycle_wire.parts import Granularity, Quantization, Scheme
+from cycle_wire.parts import Activations, Granularity, Quantization, Scheme
 from cycle_wire.variant import VariantManifest
 from tests.images.trainer.tiny import LABELS, Workplace, keep_as_trained, write_model
 
 INT8 = {"bits": 8, "scheme": "Symmetric", "granularity": "PerChannel", "activations": "Dynamic"}
+INT4 = {"bits": 4, "scheme": "Asymmetric", "granularity": "PerGroup", "groupSize": 32, "activations": "None"}
 VARIANTS: list[dict[str, Any]] = [
     {"name": "fp32"},
     {"name": "bf16", "precision": "BFloat16"},
@@ -40,6 +42,8 @@ VARIANTS: list[dict[str, Any]] = [
         "quantization": {**INT8, "scheme": "Asymmetric"},
     },
     {"name": "masked", "pruning": {"structure": "Unstructured", "sparsity": "0.4", "recoverySteps": 5}},
+    {"name": "int4", "quantization": INT4},
+    {"name": "int4-channel", "quantization": {"bits": 4}},
 ]
 
 
@@ -79,6 +83,12 @@ def test_every_variant_is_what_its_manifest_says(trained: Workplace) -> None:
     assert read_weights(folder_of(trained, "fp32")).keys() == source.state_dict().keys()
     assert {t.dtype for t in read_weights(folder_of(trained, "bf16")).values()} == {torch.bfloat16}
     assert manifests["bf16"].size_bytes < 0.6 * manifests["fp32"].size_bytes
+    stored = {name: read_weights(folder_of(trained, name)) for name in ("int8", "int4", "int4-channel")}
+    layer = f"{manifests['int8'].quantized_layers[0]}.weight"
+    (outputs, inputs), eight = stored["int8"][layer].shape, stored["int8"][layer].numel()
+    assert {stored[name][layer].numel() for name in ("int4", "int4-channel")} == {eight // 2}
+    assert stored["int4"][f"{layer}_scale"].shape == (outputs, -(-inputs // 32))
+    assert stored["int4-channel"][f"{layer}_scale"].shape == (outputs,)
     assert manifests["int8"].sparsity == 0 and len(manifests["int8"].quantized_layers) == 12
     pruned = manifests["pruned-int8"]
     assert [(shape.heads, shape.intermediate_size) for shape in pruned.layers] == [(2, 32)] * 2
@@ -103,7 +113,7 @@ def test_the_serving_engine_answers_as_the_trained_model_does(trained: Workplace
         with torch.inference_mode():
             answers = loaded.encoder.logits(tokens).float().softmax(dim=1)
         assert (answers - expected).abs().max() < tolerance, name
-    for name in ("pruned-int8", "masked"):
+    for name in ("pruned-int8", "masked", "int4", "int4-channel"):
         loaded = load_variant(folder_of(trained, name))
         with torch.inference_mode():
             right = loaded.encoder.logits(tokens).argmax(dim=1) == batch.targets
@@ -145,21 +155,27 @@ def test_an_unknown_metric_is_bad_input(trained: Workplace) -> None:
         compress.run(trained.write_config())
 
 
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("granularity", list(Granularity))
 @pytest.mark.parametrize("scheme", list(Scheme))
-def test_quantized_weights_are_within_half_a_step(scheme: Scheme, granularity: Granularity) -> None:
+def test_quantized_weights_are_within_half_a_step(
+    scheme: Scheme, granularity: Granularity, bits: Literal[4, 8]
+) -> None:
     torch.manual_seed(0)
     weight = torch.randn(12, 40) * torch.logspace(-3, 1, 12).unsqueeze(1) + 0.01
     weight[3] = 0
     weight[:, :5] = 0
-    quantized = quantize(weight, quantization=Quantization(scheme=scheme, granularity=granularity))
+    spec = Quantization(bits=bits, scheme=scheme, granularity=granularity, group_size=32, activations=Activations.NONE)
+    quantized = quantize(weight, quantization=spec)
     assert quantized.integers.dtype is torch.int8
-    assert quantized.scale.shape == ((12,) if granularity is Granularity.PER_CHANNEL else (1,))
+    assert int(quantized.integers.abs().max()) <= 2 ** (bits - 1)
+    assert quantized.scale.shape == {"PerTensor": (1,), "PerChannel": (12,), "PerGroup": (12, 2)}[granularity]
     assert (quantized.zero_point is None) == (scheme is Scheme.SYMMETRIC)
     restored = quantized.dequantize()
     # Rounding the zero point costs up to another half step at the ends of the range.
     slack = 0.501 if scheme is Scheme.SYMMETRIC else 1.001
-    assert ((restored - weight).abs() <= slack * quantized.scale.unsqueeze(1)).all()
+    steps = by_input(quantized.scale, inputs=40, group_size=32)
+    assert ((restored - weight).abs() <= slack * steps).all()
     assert (restored[:, :5] == 0).all() and (restored[3] == 0).all()
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from cycle_server.engine.model import read_weights
@@ -23,6 +24,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "bf16", "precision": "BFloat16"},
     {"name": "int8", "quantization": INT8},
     {"name": "int8-weights", "quantization": {**INT8, "scheme": "Asymmetric", "activations": "None"}},
+    {"name": "int4", "quantization": {"bits": 4, "granularity": "PerGroup", "activations": "None"}},
     {"name": "pruned", "pruning": {"structure": "Structured", "sparsity": "0.5", "recoverySteps": 20}},
     {"name": "masked", "pruning": {"structure": "Unstructured", "sparsity": "0.4", "recoverySteps": 5}},
 ]
@@ -48,14 +50,23 @@ def restored(folder: Path) -> PreTrainedModel:
     weights = read_weights(folder)
     modules = dict(model.named_modules())
     for name in manifest.quantized_layers:
-        integers, scale = weights.pop(f"{name}.weight").float(), weights.pop(f"{name}.weight_scale")
-        zero_point = weights.pop(f"{name}.weight_zero_point", torch.zeros(1))
+        parts = [weights.pop(f"{name}.{part}", None) for part in ("weight", "weight_scale", "weight_zero_point")]
         with torch.no_grad():
-            matrix(modules[name]).copy_((integers - zero_point.float().unsqueeze(-1)) * scale.unsqueeze(-1))
+            matrix(modules[name]).copy_(floats_of(*parts, group_size=64))
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert unexpected == []
     assert set(missing) <= {*(f"{name}.weight" for name in manifest.quantized_layers), "lm_head.weight"}
     return model.eval()
+
+
+def floats_of(integers: Tensor, scale: Tensor, zero_point: Tensor | None, *, group_size: int) -> Tensor:
+    if integers.dtype is torch.uint8:  # two in a byte
+        integers = torch.stack([integers % 16, integers // 16], dim=2).flatten(1).char() - 8
+    by_weight = [
+        part.repeat_interleave(group_size, dim=1)[:, : integers.shape[1]] if part.ndim == 2 else part.unsqueeze(1)
+        for part in (scale, torch.zeros_like(scale) if zero_point is None else zero_point)
+    ]
+    return (integers - by_weight[1]) * by_weight[0]
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -80,7 +91,7 @@ def test_every_variant_is_what_its_manifest_says(workplace: Workplace, family: s
     assert len(manifests["int8"].quantized_layers) == LINEARS[family] and manifests["int8"].sparsity == 0
     assert {t.dtype for t in read_weights(folder_of(place, "bf16")).values()} == {torch.bfloat16}
     assert manifests["bf16"].size_bytes < 0.6 * manifests["fp32"].size_bytes
-    assert manifests["int8"].size_bytes < 0.6 * manifests["fp32"].size_bytes
+    assert manifests["int4"].size_bytes < manifests["int8"].size_bytes < 0.6 * manifests["fp32"].size_bytes
     assert manifests["masked"].sparsity == pytest.approx(0.4, abs=0.01)
     pruned = manifests["pruned"]
     assert pruned.recovery_steps == 20 and pruned.parameters < manifests["fp32"].parameters
@@ -95,13 +106,13 @@ def test_every_variant_is_what_its_manifest_says(workplace: Workplace, family: s
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_variants_answer_nearly_as_the_model(workplace: Workplace, family: str) -> None:
     place = prepared(workplace, family)
-    place.spec["variants"] = VARIANTS[:4]
+    place.spec["variants"] = VARIANTS[:5]
     config = place.write_config()
     compress.run(config)
     batch = padded(LanguageModeling(config).evaluation[:8])
     with torch.no_grad():
         expected = AutoModelForCausalLM.from_pretrained(place.folder / "model")(**batch.inputs).logits.softmax(dim=-1)
-        for name, tolerance in {"fp32": 1e-6, "bf16": 1e-3, "int8": 1e-3, "int8-weights": 1e-3}.items():
+        for name, tolerance in {"fp32": 1e-6, "bf16": 1e-3, "int8": 1e-3, "int8-weights": 1e-3, "int4": 1e-2}.items():
             answers = restored(folder_of(place, name))(**batch.inputs).logits.softmax(dim=-1)
             assert (answers - expected).abs().max() < tolerance, name
 
