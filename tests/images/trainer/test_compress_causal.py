@@ -86,8 +86,9 @@ def test_every_variant_is_what_its_manifest_says(workplace: Workplace, family: s
         model = restored(folder)
         kept = sum(int(matrix(linear).count_nonzero()) for _, linear in causal.linears(model))
         whole = sum(linear.weight.numel() for _, linear in causal.linears(restored(folder_of(place, "fp32"))))
-        # Rounding to integers makes a few more zeros, which nobody asked for.
-        assert 1 - kept / whole == pytest.approx(manifest.sparsity, abs=0.02)
+        # Rounding to integers makes a few more zeros, which nobody asked for; of 15 values one is 0.
+        more = 0.15 if name == "int4" else 0.02
+        assert manifest.sparsity - 0.02 < 1 - kept / whole < manifest.sparsity + more
     assert len(manifests["int8"].quantized_layers) == LINEARS[family] and manifests["int8"].sparsity == 0
     assert {t.dtype for t in read_weights(folder_of(place, "bf16")).values()} == {torch.bfloat16}
     assert manifests["bf16"].size_bytes < 0.6 * manifests["fp32"].size_bytes
