@@ -41,8 +41,7 @@ def read_layer(
 
     Raises BadVariantError when the integers aren't what the manifest says; KeyError for a tensor that is missing.
     """
-    stored, scale = weights[f"{name}.weight"], weights[f"{name}.weight_scale"]
-    zero_point, bias = weights.get(f"{name}.weight_zero_point"), weights.get(f"{name}.bias")
+    stored = weights[f"{name}.weight"]
     dtype = torch.uint8 if quantization.bits == 4 else torch.int8
     inputs = shape[1] if shape else stored.shape[1] * (2 if quantization.bits == 4 else 1)
     expected = (shape[0] if shape else stored.shape[0], -(-inputs // 2) if quantization.bits == 4 else inputs)
@@ -51,7 +50,8 @@ def read_layer(
             f"{name}.weight is {_said(stored.dtype, stored.shape)}, the manifest says it is quantized to "
             f"{quantization.bits} bits: {_said(dtype, expected)}"
         )
-    bias = torch.zeros(stored.shape[0]) if bias is None else bias
+    scale, zero_point = weights[f"{name}.weight_scale"], weights.get(f"{name}.weight_zero_point")
+    bias = weights.get(f"{name}.bias", torch.zeros(stored.shape[0]))
     integers = unpack_nibbles(stored, inputs=inputs) if quantization.bits == 4 else stored
     group_size = group_size_of(quantization)
     if group_size is None:
