@@ -22,6 +22,7 @@ ROWS: dict[str, Callable[[Bench], Result]] = {
     "bert-cache": cached,
     "gpt-cut-80": variant_row("gpt", "cut-80"),
     "gpt-int8": variant_row("gpt", "int8"),
+    "gpt-int4": variant_row("gpt", "int4"),
     "gpt-threads": threads_row,
     "balancing": balancing_row,
     "bert-large-cut": large_row,

@@ -15,6 +15,7 @@ from examples.demo_data.prepare import WORDNET, write_supersenses
 
 PORT = 29517
 CUT = "Structured"
+INT4 = {"bits": 4, "scheme": "Asymmetric", "granularity": "PerGroup", "groupSize": 64, "activations": "None"}
 INT8 = {"bits": 8, "scheme": "Symmetric", "granularity": "PerChannel", "activations": "Dynamic"}
 
 
@@ -64,7 +65,11 @@ def recipes(scale: float) -> dict[str, Recipe]:
                 "maximumSteps": 2 * steps, "globalBatchSize": 32, "microBatchSize": 32, "learningRate": "2e-3",
                 "maximumSequenceLength": 64,
             },
-            variants=[_pruned("cut-80", "0.8", CUT, 2 * recovery), {"name": "int8", "quantization": INT8}],
+            variants=[
+                _pruned("cut-80", "0.8", CUT, 2 * recovery),
+                {"name": "int8", "quantization": INT8},
+                {"name": "int4", "quantization": INT4},
+            ],
             evaluation_rows=600,
         ),
     }  # fmt: skip
@@ -81,7 +86,7 @@ def learn(name: str, recipe: Recipe, folder: Path, *, threads: int) -> Path:
     """The folder of the variants, made unless it is there: fp32 and the recipe's."""
     output = folder / f"{name}-{recipe.training['maximumSteps']}"
     done = output / "variants-are-in"
-    if not done.exists():
+    if not _has_all(done, recipe):
         config = _config(name, recipe, folder, output, threads)
         _run("train", config, output)
         trained = next(path for path in output.iterdir() if path.name.startswith("sha256-"))
@@ -90,6 +95,14 @@ def learn(name: str, recipe: Recipe, folder: Path, *, threads: int) -> Path:
         _run("compress", {**config, "modelDigest": digest}, output)
         done.write_text(str(trained / "variants"), encoding="utf-8")
     return Path(done.read_text(encoding="utf-8"))
+
+
+def _has_all(done: Path, recipe: Recipe) -> bool:
+    """The recipe may name variants that it didn't when the others were made."""
+    if not done.exists():
+        return False
+    folder = Path(done.read_text(encoding="utf-8"))
+    return all((folder / variant["name"]).exists() for variant in recipe.variants)
 
 
 def _config(name: str, recipe: Recipe, folder: Path, output: Path, threads: int) -> dict[str, Any]:
