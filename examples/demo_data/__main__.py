@@ -1,5 +1,5 @@
 """Fills the volumes of the examples: prepare.py for texts, dictionary.py for language models, digits.py for images,
-descriptions.py for translation.
+descriptions.py for translation, imports.py for a recommender.
 """
 
 import argparse
@@ -8,6 +8,7 @@ from pathlib import Path
 from examples.demo_data.descriptions import DESCRIPTIONS, write_descriptions
 from examples.demo_data.dictionary import write_dictionary
 from examples.demo_data.digits import write_digits
+from examples.demo_data.imports import write_imports
 from examples.demo_data.prepare import WORDNET, write_supersenses
 
 
@@ -23,6 +24,7 @@ def main() -> None:
     write_dictionary(models=arguments.models, data=arguments.data, wordnet=arguments.wordnet)
     write_digits(models=arguments.models, data=arguments.data)
     write_descriptions(models=arguments.models, data=arguments.data, source=arguments.descriptions)
+    write_imports(models=arguments.models, data=arguments.data)
 
 
 if __name__ == "__main__":

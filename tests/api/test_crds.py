@@ -138,9 +138,8 @@ def test_update(client: httpx.Client, namespace: str, case: Case) -> None:
 
 def test_defaults_are_filled(client: httpx.Client, namespace: str) -> None:
     job = create(client, base("smallJob"), namespace=namespace).raise_for_status().json()["spec"]
-    assert job["data"]["fields"] == {
-        "text": "text", "image": "image", "label": "label", "translation": "translation", "messages": "messages"
-    }  # fmt: skip
+    names = ("text", "image", "label", "translation", "messages", "items", "heldOut")
+    assert job["data"]["fields"] == {name: name for name in names}
     assert job["workers"] == {"backend": "Horovod", "transport": "MPI", "replicas": 1, "hardware": "cpu-small"}
     assert job["evaluation"] == {}, "all metrics of the task"
     assert job["variants"] == [{"name": "fp32", "precision": "Float32"}]

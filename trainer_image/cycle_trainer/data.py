@@ -39,6 +39,14 @@ Labelled: TypeAlias = LabelledText | LabelledImage
 
 
 @dataclass(frozen=True, slots=True)
+class ItemSet:
+    """What somebody has, each item once, and what of it is held out to be found; nothing in training data."""
+
+    items: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Chat:
     """``messages`` have a role and a content each; ``where`` names file and line."""
 
@@ -92,6 +100,24 @@ def read_pairs(path: Path, *, fields: Fields, spec_field: str, maximum_rows: int
     return rows
 
 
+def read_item_sets(
+    path: Path, *, fields: Fields, spec_field: str, held_out: bool, maximum_rows: int | None = None
+) -> list[ItemSet]:
+    """As ``read_labelled_texts``. ``held_out``: every line must have the field for what is held out too."""
+    rows = []
+    for where, record in _records(path, spec_field=spec_field, maximum_rows=maximum_rows):
+        items = _items(record, name=fields.items, where=where, spec_field="spec.data.fields.items")
+        wanted: tuple[str, ...] = ()
+        if held_out:
+            wanted = _items(record, name=fields.held_out, where=where, spec_field="spec.data.fields.heldOut")
+            if both := sorted(set(items) & set(wanted)):
+                message = f"{where}: {both[0]!r} is in {fields.items!r} and in {fields.held_out!r}"
+                raise BadInputError("BadData", message, field="spec.data.fields.heldOut")
+        rows.append(ItemSet(items=items, held_out=wanted))
+    _check_not_empty(rows, path=path, spec_field=spec_field)
+    return rows
+
+
 def labels_of(rows: Sequence[Labelled], *, path: Path) -> list[str]:
     """Sorted. Raises BadInputError BadData when there is one only: nothing can be learned then."""
     labels = sorted({row.label for row in rows})
@@ -132,7 +158,7 @@ def check_labels_known(labels: Sequence[str], *, evaluation: Sequence[Labelled],
     )
 
 
-def _check_not_empty(rows: Sequence[Labelled | Pair], *, path: Path, spec_field: str) -> None:
+def _check_not_empty(rows: Sequence[Labelled | Pair | ItemSet], *, path: Path, spec_field: str) -> None:
     if not rows:
         raise BadInputError("BadData", f"{uri_of(path)} has no rows", field=spec_field)
 
@@ -196,6 +222,19 @@ def _image(record: dict[str, Any], *, name: str, where: str, image_format: Image
         return image_format.read(value)
     except ValueError as error:
         raise BadInputError("BadData", f"{where}: field {name!r} {error}", field=spec_field) from None
+
+
+def _items(record: dict[str, Any], *, name: str, where: str, spec_field: str) -> tuple[str, ...]:
+    """Each once, in the order of the line."""
+    value = _field(record, name=name, where=where, spec_field=spec_field)
+    if not isinstance(value, list) or not value or not all(_is_item(item) for item in value):
+        message = f"{where}: field {name!r} must be a list of items, texts that aren't empty or whole numbers"
+        raise BadInputError("BadData", message, field=spec_field)
+    return tuple(dict.fromkeys(str(item) for item in value))
+
+
+def _is_item(value: Any) -> bool:
+    return (isinstance(value, str) and value != "") or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def _messages(record: dict[str, Any], *, name: str, where: str) -> list[dict[str, str]]:

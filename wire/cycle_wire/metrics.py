@@ -10,6 +10,8 @@ METRICS: dict[Task, tuple[str, ...]] = {
     Task.LANGUAGE_MODELING: ("tokenAccuracy", "perplexity"),
     # Of sacreBLEU, 0 to 1: character n-grams and words that translation and reference share.
     Task.TRANSLATION: ("chrf", "bleu"),
+    # Over all items, those that were given left out (cycle_server.ranking).
+    Task.RECOMMENDATION: ("recallAt10", "ndcgAt10"),
 }
 LOWER_IS_BETTER = frozenset({"perplexity"})
 

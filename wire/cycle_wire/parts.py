@@ -21,6 +21,7 @@ class Task(StrEnum):
     LANGUAGE_MODELING = "LanguageModeling"  # a causal language model: generates text
     IMAGE_CLASSIFICATION = "ImageClassification"
     TRANSLATION = "Translation"  # an encoder-decoder that says a text in another language
+    RECOMMENDATION = "Recommendation"  # from some items of a set to others that belong with them
 
 
 class Precision(StrEnum):
@@ -135,6 +136,15 @@ class Fields(WireModel):
         description="Field that holds a chat, [{role, content}], in lines that have one instead of a text "
         "(LanguageModeling): the model learns what the assistant says in it.",
     )
+    items: FieldName = Field(
+        "items",
+        description="Field that holds what somebody has (Recommendation): a list of items, texts or whole numbers, in "
+        "any order.",
+    )
+    held_out: FieldName = Field(
+        "heldOut",
+        description="Field of the evaluation data that holds the items to be found (Recommendation), a list as well.",
+    )
 
 
 class Training(WireModel):
@@ -184,7 +194,7 @@ class Evaluation(WireModel):
         max_length=16,
         description="Metrics to compute; when empty, all of the task: accuracy and f1Macro (TextClassification, "
         "ImageClassification), tokenAccuracy and perplexity (LanguageModeling), chrf and bleu (Translation: "
-        "sacreBLEU's, 0 to 1). Higher is better but for perplexity.",
+        "sacreBLEU's, 0 to 1), recallAt10 and ndcgAt10 (Recommendation). Higher is better but for perplexity.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     maximum_rows: int | None = Field(None, ge=1, le=10_000_000, description="Evaluate on the first so many rows.")

@@ -19,6 +19,10 @@ values. There is no tokenizer: an image counts as one token.
 A translator (task Translation) has the names of transformers' AutoModelForSeq2SeqLM; embeddings that encoder, decoder
 and output layer share are there once. Its ``config.json`` says all shapes and the tokens that begin, end and fill up a
 translation; ``layers`` has the encoder's, then the decoder's. ``labels`` is empty.
+
+A recommender (task Recommendation) has a text classifier's names. Its "text" is a set of items: token 0, then a token
+for each item, 1 more than its place in ``items.json``, a list of names. Its classes are the same items in the same
+order; ``labels`` is empty, for there may be many. There is no tokenizer.
 """
 
 from pydantic import Field

@@ -14,9 +14,10 @@ from cycle_wire.serving import DeviceKind
 if TYPE_CHECKING:
     from cycle_server.engine.image import ImageEngine
     from cycle_server.engine.pipeline import Engine
+    from cycle_server.engine.recommender import Recommender
     from cycle_server.engine.translation import TranslationEngine
 
-    Classifier: TypeAlias = Engine | ImageEngine
+    Classifier: TypeAlias = Engine | ImageEngine | Recommender
     AnyEngine: TypeAlias = Classifier | TranslationEngine
 
 
@@ -34,6 +35,10 @@ def load_engine(folder: Path, *, threads: int, device: DeviceKind = DeviceKind.C
         from cycle_server.engine.translation import TranslationEngine
 
         return TranslationEngine(folder, threads=threads, device=chosen)
+    if task is Task.RECOMMENDATION:
+        from cycle_server.engine.recommender import Recommender
+
+        return Recommender(folder, threads=threads, device=chosen)
     from cycle_server.engine.pipeline import Engine
 
     return Engine(folder, threads=threads, device=chosen)

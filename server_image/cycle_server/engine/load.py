@@ -43,6 +43,14 @@ class LoadedVariant:
 def load_variant(folder: Path, *, device: Device = CPU, verify: bool = True) -> LoadedVariant:
     """``verify`` compares the weights file with the manifest's digest. Raises BadVariantError."""
     manifest = read_manifest(folder)
+    encoder = load_encoder(folder, manifest, classes=len(manifest.labels), device=device, verify=verify)
+    maximum_tokens = longest(encoder, manifest)
+    tokenizer = read_tokenizer(folder, maximum_tokens=maximum_tokens)
+    return LoadedVariant(encoder=encoder, tokenizer=tokenizer, manifest=manifest, maximum_tokens=maximum_tokens)
+
+
+def load_encoder(folder: Path, manifest: VariantManifest, *, classes: int, device: Device, verify: bool) -> Encoder:
+    """Raises BadVariantError, also when the head hasn't so many classes."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
         if verify:
@@ -53,9 +61,15 @@ def load_variant(folder: Path, *, device: Device = CPU, verify: bool = True) -> 
         raise BadVariantError(f"{folder}: {error}") from error
     except KeyError as error:
         raise BadVariantError(f"{folder}: lacks {error}") from error
-    maximum_tokens = min(manifest.maximum_sequence_length, encoder.embeddings.positions.shape[0])
-    tokenizer = read_tokenizer(folder, maximum_tokens=maximum_tokens)
-    return LoadedVariant(encoder=encoder, tokenizer=tokenizer, manifest=manifest, maximum_tokens=maximum_tokens)
+    if (found := encoder.classifier.weight.shape[0]) != classes:
+        raise BadVariantError(f"{folder}: {classes} labels for {found} classes")
+    return encoder
+
+
+def longest(encoder: Encoder, manifest: VariantManifest) -> int:
+    """How many tokens are read of one text."""
+    positions: int = encoder.embeddings.positions.shape[0]
+    return min(manifest.maximum_sequence_length, positions)
 
 
 class _Packer:
@@ -82,10 +96,6 @@ class _Packer:
         classifier = FloatLinear(
             *(self._device.hold(self._weights[f"classifier.{part}"].float()) for part in ("weight", "bias"))
         )
-        if len(self._manifest.labels) != classifier.weight.shape[0]:
-            raise BadVariantError(
-                f"manifest.json: {len(self._manifest.labels)} labels for {classifier.weight.shape[0]} classes"
-            )
         return Encoder(
             embeddings=self._embeddings("encoder."),
             layers=layers,

@@ -63,14 +63,24 @@ def build(folder: Path, *, classes: int, layers: Sequence[LayerShape] = ()) -> E
 
     Raises OSError when there is no config.json and UnsupportedModelError for an unknown family.
     """
+    model = of_config(read_config(folder), classes=classes)
+    if layers:
+        _reshape(model, layers)
+    return model
+
+
+def read_config(folder: Path) -> PretrainedConfig:
+    """Raises OSError or ValueError for a bad config.json and UnsupportedModelError for an unknown family."""
     config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
     if config.model_type not in SUPPORTED_FAMILIES:
         known = ", ".join(SUPPORTED_FAMILIES)
         raise UnsupportedModelError(f"{folder}/config.json: model_type {config.model_type!r} is none of {known}")
-    model = EncoderClassifier(AutoModel.from_config(config, add_pooling_layer=False), classes=classes)
-    if layers:
-        _reshape(model, layers)
-    return model
+    return config
+
+
+def of_config(config: PretrainedConfig, *, classes: int) -> EncoderClassifier:
+    """New weights, drawn from torch's generator."""
+    return EncoderClassifier(AutoModel.from_config(config, add_pooling_layer=False), classes=classes)
 
 
 def load(folder: Path, *, classes: int, layers: Sequence[LayerShape] = ()) -> EncoderClassifier:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from cycle_server.engine.device import CPU, Device
+from cycle_server.engine.encoder import Encoder
 from cycle_server.engine.load import load_variant
 from cycle_server.engine.sizes import sizes
 from cycle_server.engine.stages import TextStages
@@ -34,13 +35,8 @@ class Engine(TextStages):
         self._encoder = loaded.encoder
 
     def prepare(self, tokens: int) -> None:
-        """Has the kernels made for batches of 1 to ``tokens`` tokens: what comes later needs no new memory for them.
-
-        The largest first, for the smaller ones find room where its temporaries were.
-        """
-        with torch.inference_mode():
-            for rows in sizes(tokens) if self._encoder.sized else (1,):  # one row is contiguous whichever way it lies
-                self._encoder.prepare(rows)
+        """As prepare_encoder."""
+        prepare_encoder(self._encoder, tokens)
 
     def compute(self, items: Items) -> np.ndarray:
         """Float32 (n, classes + hidden): each text's logits, and beside them what they were made from."""
@@ -49,6 +45,16 @@ class Engine(TextStages):
             outputs = torch.cat([self._encoder.classifier(embeddings), embeddings], dim=1)
             on_host: np.ndarray = self._encoder.device.get(outputs).numpy()
         return on_host
+
+
+def prepare_encoder(encoder: Encoder, tokens: int) -> None:
+    """Has the kernels made for batches of 1 to ``tokens`` tokens: what comes later needs no new memory for them.
+
+    The largest first, for the smaller ones find room where its temporaries were.
+    """
+    with torch.inference_mode():
+        for rows in sizes(tokens) if encoder.sized else (1,):  # one row is contiguous whichever way it lies
+            encoder.prepare(rows)
 
 
 def configure_process(*, threads: int) -> None:

@@ -1,4 +1,4 @@
-"""What comes before and after computing: texts or images to items, the model's outputs to answers.
+"""What comes before and after computing: texts, images or sets to items, the model's outputs to answers.
 
 Without torch.
 """
@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from cycle_server.errors import BadVariantError
 from cycle_server.images import ImageFormat, Images
 from cycle_server.items import Item, Items
+from cycle_server.ranking import START, Catalogue, tokens
 from cycle_wire.parts import Task
 from cycle_wire.variant import VariantManifest
 
@@ -46,22 +47,27 @@ class Stages:
 class Classifying(Stages):
     """Post of a classifier, whatever it classifies."""
 
+    @property
+    def labels(self) -> Sequence[str]:
+        """Names of the classes by index."""
+        return self.manifest.labels
+
     def post(self, outputs: np.ndarray) -> Answers:
         """From what the engine computed. Raises ArithmeticError when a logit isn't finite."""
-        logits = outputs[:, : len(self.manifest.labels)]
+        logits = outputs[:, : len(self.labels)]
         if not np.isfinite(logits).all():
             raise ArithmeticError("the model's output isn't finite")
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
         best = probabilities.argmax(axis=1)
         return Answers(
-            labels=[self.manifest.labels[i] for i in best.tolist()],
+            labels=[self.labels[i] for i in best.tolist()],
             probability=probabilities[np.arange(len(best)), best].tolist(),
             probabilities=probabilities,
         )
 
     def label_indices(self, outputs: np.ndarray) -> list[int]:
-        found: list[int] = outputs[:, : len(self.manifest.labels)].argmax(axis=1).tolist()
+        found: list[int] = outputs[:, : len(self.labels)].argmax(axis=1).tolist()
         return found
 
 
@@ -94,7 +100,7 @@ class TextStages(ReadingTexts, Classifying):
 
     def embeddings(self, outputs: np.ndarray) -> np.ndarray:
         """Float32 (n, hidden) of length 1, from what the engine computed. Raises ArithmeticError like ``post``."""
-        vectors = outputs[:, len(self.manifest.labels) :]
+        vectors = outputs[:, len(self.labels) :]
         if not np.isfinite(vectors).all():
             raise ArithmeticError("the model's output isn't finite")
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -127,7 +133,31 @@ class ImageStages(Classifying):
         return self.image_format.blank()
 
 
-AnyStages: TypeAlias = TextStages | ImageStages | TranslationStages
+class ItemStages(Classifying):
+    """Of a recommender, whose classes are the items of its catalogue. An item of a batch is a set of those, as tokens.
+
+    A set may be longer than ``maximum_tokens``: the model reads its first, and recommends none of it.
+    """
+
+    def __init__(self, catalogue: Catalogue, *, manifest: VariantManifest, maximum_tokens: int) -> None:
+        super().__init__(manifest=manifest, maximum_tokens=maximum_tokens)
+        self.catalogue = catalogue
+
+    @property
+    def labels(self) -> Sequence[str]:
+        return self.catalogue.items
+
+    def pre(self, sets: Sequence[Sequence[str]]) -> Tokens:
+        """Tokens of each set of names; those that aren't in the catalogue are left out."""
+        return [tokens(self.catalogue.indices(names)) for names in sets]
+
+    @staticmethod
+    def sample(length: int) -> Item:
+        """Something to compute that is so long."""
+        return [START] * length
+
+
+AnyStages: TypeAlias = TextStages | ImageStages | ItemStages | TranslationStages
 
 
 def read_stages(folder: Path, *, maximum_tokens: int) -> AnyStages:
@@ -135,6 +165,8 @@ def read_stages(folder: Path, *, maximum_tokens: int) -> AnyStages:
     manifest = read_manifest(folder)
     if manifest.task is Task.IMAGE_CLASSIFICATION:
         return ImageStages(read_image_format(folder), manifest=manifest)
+    if manifest.task is Task.RECOMMENDATION:
+        return ItemStages(read_catalogue(folder), manifest=manifest, maximum_tokens=maximum_tokens)
     tokenizer = read_tokenizer(folder, maximum_tokens=maximum_tokens)
     kind = TranslationStages if manifest.task is Task.TRANSLATION else TextStages
     return kind(tokenizer, manifest=manifest, maximum_tokens=maximum_tokens)
@@ -148,6 +180,14 @@ def read_image_format(folder: Path) -> ImageFormat:
         raise BadVariantError(f"{folder}: {error}") from error
     except KeyError as error:
         raise BadVariantError(f"{folder}: config.json lacks {error}") from error
+
+
+def read_catalogue(folder: Path) -> Catalogue:
+    """Raises BadVariantError."""
+    try:
+        return Catalogue.read(folder)
+    except (OSError, ValueError) as error:
+        raise BadVariantError(f"{folder}: {error}") from error
 
 
 def read_manifest(folder: Path) -> VariantManifest:

@@ -71,7 +71,7 @@ class AskingTexts(_ReadingTexts):
         self._classes = stages
 
     def answer(self, request: v2.InferRequest, outputs: np.ndarray) -> bytes:
-        return _classified(self._classes, request, outputs)
+        return classified(self._classes, request, outputs)
 
 
 class AskingTranslations(_ReadingTexts):
@@ -103,7 +103,7 @@ class AskingImages:
         return request, items_of(self._stages, request)
 
     def answer(self, request: v2.InferRequest, outputs: np.ndarray) -> bytes:
-        return _classified(self._stages, request, outputs)
+        return classified(self._stages, request, outputs)
 
     def items(self, things: Sequence[Images]) -> Sequence[Item]:
         return things
@@ -112,7 +112,8 @@ class AskingImages:
         return [self.body(image) for image in different_images(self._images, HTTP_REQUESTS)]
 
 
-def _classified(stages: Classifying, request: v2.InferRequest, outputs: np.ndarray) -> bytes:
+def classified(stages: Classifying, request: v2.InferRequest, outputs: np.ndarray) -> bytes:
+    """The answer's bytes: a label and its probability. Raises ArithmeticError when a logit isn't finite."""
     answers = stages.post(outputs)
     return v2.infer_response(
         model_name=PROFILED,

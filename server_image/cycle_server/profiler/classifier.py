@@ -1,4 +1,4 @@
-"""A classifier's own measurements: its quality, whether neighbours change its answers, its times."""
+"""A classifier's or recommender's measurements: its quality, whether neighbours change its answers, its times."""
 
 from __future__ import annotations  # the engines' type is there for type checkers only
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cycle_server import ranking
 from cycle_server.items import Items
 from cycle_server.profiler.asking import Asking, AskingImages, AskingTexts
 from cycle_server.profiler.evaluate import METRICS, check_metrics, evaluate, neighbour_difference, tolerance
@@ -15,6 +16,8 @@ from cycle_server.profiler.measure import measure
 from cycle_server.profiler.measured import Measured
 from cycle_server.profiler.neighbours import busy_neighbours
 from cycle_server.profiler.rows import read_rows
+from cycle_server.profiler.sets import AskingSets, evaluate_sets, read_questions
+from cycle_wire.profile import MetricValue
 from cycle_wire.serving import ProfilingConfig, ServerConfig
 
 if TYPE_CHECKING:
@@ -39,7 +42,8 @@ def measure_texts(config: ProfilingConfig, server: ServerConfig) -> Measured:
         Path(server.variant_path), threads=config.threads, device=choose_device(config.device, workers=config.workers)
     )
     lengths = sorted(set(config.sequence_lengths))
-    return _measured(engine, AskingTexts(engine, texts), engine.pre(texts), labels, config, server, lengths=lengths)
+    quality = evaluate(engine, items := engine.pre(texts), labels, metrics=config.evaluation.metrics)
+    return _measured(engine, AskingTexts(engine, texts), items, quality, config, server, lengths=lengths)
 
 
 def measure_images(config: ProfilingConfig, server: ServerConfig) -> Measured:
@@ -59,14 +63,33 @@ def measure_images(config: ProfilingConfig, server: ServerConfig) -> Measured:
         maximum_rows=config.evaluation.maximum_rows,
     )
     images, labels = np.concatenate([row.content for row in rows]), [row.truth for row in rows]
-    return _measured(engine, AskingImages(engine, images), engine.pre(images), labels, config, server, lengths=[1])
+    quality = evaluate(engine, items := engine.pre(images), labels, metrics=config.evaluation.metrics)
+    return _measured(engine, AskingImages(engine, images), items, quality, config, server, lengths=[1])
+
+
+def measure_sets(config: ProfilingConfig, server: ServerConfig) -> Measured:
+    """Sequence lengths are of sets, with the token that begins each. Raises BadInputError."""
+    from cycle_server.engine.device import choose_device
+    from cycle_server.engine.recommender import Recommender
+
+    check_metrics(config.evaluation.metrics, known=ranking.METRICS)
+    questions = read_questions(
+        Path(config.evaluation_path), fields=config.fields, maximum_rows=config.evaluation.maximum_rows
+    )
+    engine = Recommender(
+        Path(server.variant_path), threads=config.threads, device=choose_device(config.device, workers=config.workers)
+    )
+    sets = [question.given for question in questions]
+    quality = evaluate_sets(engine, questions, metrics=config.evaluation.metrics)
+    lengths = sorted(set(config.sequence_lengths))
+    return _measured(engine, AskingSets(engine, sets), engine.pre(sets), quality, config, server, lengths=lengths)
 
 
 def _measured(
     engine: Classifier,
     asking: Asking,
     items: Items,
-    labels: Sequence[str],
+    quality: Sequence[MetricValue],
     config: ProfilingConfig,
     server: ServerConfig,
     *,
@@ -76,7 +99,7 @@ def _measured(
     with busy_neighbours(server, engine.sample):
         rows = measure(engine, asking, batch_sizes=sorted(set(config.batch_sizes)), lengths=lengths)
     return Measured(
-        metrics=evaluate(engine, items, labels, metrics=config.evaluation.metrics),
+        metrics=quality,
         rows=rows,
         batch_invariant=difference <= tolerance(engine.manifest.variant.precision),
         neighbour_difference=difference,

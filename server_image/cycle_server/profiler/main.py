@@ -12,7 +12,7 @@ from cycle_server.engine.device import device_name
 from cycle_server.engine.stages import read_manifest
 from cycle_server.errors import BadInputError, BadVariantError
 from cycle_server.process import processor_name
-from cycle_server.profiler.classifier import measure_images, measure_texts
+from cycle_server.profiler.classifier import measure_images, measure_sets, measure_texts
 from cycle_server.profiler.http import measure_http
 from cycle_server.profiler.language import measure_language_model
 from cycle_server.profiler.translation import measure_translations
@@ -96,6 +96,7 @@ def profile_variant(config: ProfilingConfig, variant: ProfileVariant) -> Profile
 MEASURES = {
     Task.TEXT_CLASSIFICATION: measure_texts,
     Task.IMAGE_CLASSIFICATION: measure_images,
+    Task.RECOMMENDATION: measure_sets,
     Task.LANGUAGE_MODELING: measure_language_model,
     Task.TRANSLATION: measure_translations,
 }

@@ -47,6 +47,7 @@ MODELS: dict[Task, tuple[type[BaseModel], ...]] = {
     Task.IMAGE_CLASSIFICATION: (
         *(v2_image.ImageInferRequest, InferResponseBody, tasks.ClassifyImagesRequest, tasks.ClassifyResponse),
     ),
+    Task.RECOMMENDATION: (*(v2.InferRequest, InferResponseBody, tasks.RecommendRequest, tasks.RecommendResponse),),
     Task.LANGUAGE_MODELING: (
         *(v2_text.TextInferRequest, TextInferResponseBody, generation.GenerateRequest, generation.GenerateResponse),
         *(openai_text.ChatRequest, openai_text.ChatResponse),
@@ -97,6 +98,10 @@ def _task_paths(task: Task, model_name: str, image_shape: Sequence[int]) -> Json
         return {
             "/translate": {"post": _operation("Translate texts", answers, body=tasks.TranslateRequest, example=asked)}
         }
+    if task is Task.RECOMMENDATION:
+        answers = _answers(tasks.RecommendResponse, errors=(400, 413, 429, 503))
+        given = {"items": ["a", "b"], "top": 5}
+        return {"/recommend": {"post": _operation("Recommend", answers, body=tasks.RecommendRequest, example=given)}}
     answers = _answers(tasks.ClassifyResponse, errors=(400, 413, 429, 503))
     black = v2_image.black(image_shape)
     example = {"images": [black]} if black else None
@@ -194,6 +199,9 @@ def _infer(task: Task, image_shape: Sequence[int]) -> JsonObject:
         summary = "Translate texts (Open Inference Protocol)"
         return _operation(summary, answers, body=v2_translation.TranslationInferRequest, example=example)
     answers = _answers(InferResponseBody, errors=errors)
+    if task is Task.RECOMMENDATION:
+        example["inputs"][0]["data"] = ['["a", "b"]']
+        return _operation("Recommend (Open Inference Protocol)", answers, body=v2.InferRequest, example=example)
     return _operation("Classify texts (Open Inference Protocol)", answers, body=v2.InferRequest, example=example)
 
 

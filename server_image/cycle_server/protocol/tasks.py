@@ -1,9 +1,10 @@
-"""`POST /classify` and `POST /translate`: the model's task in plain JSON, for people with curl."""
+"""`POST /classify`, `/translate` and `/recommend`: the model's task in plain JSON, for people with curl."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
+from pydantic_core import from_json
 
 from cycle_server.protocol.errors import ProtocolError, invalid
 from cycle_server.protocol.v2 import MAXIMUM_TEXTS, Integer, Part, no_default
@@ -62,6 +63,45 @@ class ClassifyImagesRequest(Part):
         if "image" in self.model_fields_set:
             return [("image", self.image)]
         return [(f"images[{place}]", image) for place, image in enumerate(self.images)]
+
+
+class RecommendRequest(Part):
+    """Exactly one of ``items``, what somebody has, and ``sets`` of such."""
+
+    model_config = {"json_schema_extra": {"oneOf": [{"required": ["items"]}, {"required": ["sets"]}]}}
+
+    items: list[str] = Field(
+        default_factory=list, description="In any order. What the model doesn't know is left out and named."
+    )
+    sets: list[list[str]] = Field(default_factory=list, min_length=1, max_length=MAXIMUM_TEXTS)
+    top: Integer = Field(10, ge=1, le=MAXIMUM_TOP, description="How many items to give, best first.")
+
+    @property
+    def named(self) -> list[tuple[str, list[str]]]:
+        """Each set, with the name of its field."""
+        if "items" in self.model_fields_set:
+            return [("items", self.items)]
+        return [(f"sets[{place}]", items) for place, items in enumerate(self.sets)]
+
+
+class ScoredItem(Part):
+    item: str
+    probability: float = Field(ge=0, le=1)
+
+
+class Recommendation(Part):
+    """The best items for one set, none of which is in it."""
+
+    items: list[ScoredItem]
+    unknown: list[str] = Field(description="Given, but not known to the model.")
+
+
+class RecommendResponse(Part):
+    """``results`` in the order of the sets."""
+
+    model: str
+    version: str
+    results: list[Recommendation]
 
 
 class Score(Part):
@@ -124,6 +164,29 @@ def parse_classify_images(body: bytes) -> ClassifyImagesRequest:
     if len(given) != 1:
         raise ProtocolError(f"exactly one of image and images must be given, there are {len(given)}", field="image")
     return request
+
+
+def parse_recommend(body: bytes) -> RecommendRequest:
+    """Raises ProtocolError with the field's name."""
+    try:
+        request = RecommendRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from error
+    given = request.model_fields_set & {"items", "sets"}
+    if len(given) != 1:
+        raise ProtocolError(f"exactly one of items and sets must be given, there are {len(given)}", field="items")
+    return request
+
+
+def items_in(text: str, *, field: str) -> list[str]:
+    """A set in Open Inference Protocol, which has no lists of lists: a JSON list of texts. Raises ProtocolError."""
+    try:
+        items = from_json(text)
+    except ValueError:
+        items = None
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ProtocolError('must be a JSON list of texts, such as ["a", "b"]', field=field)
+    return items
 
 
 def classify_response(

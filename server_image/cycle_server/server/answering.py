@@ -11,7 +11,7 @@ from multidict import CIMultiDictProxy
 from cycle_server.batching.batcher import Computed, ShedError
 from cycle_server.batching.policy import Flow
 from cycle_server.drain import Drain
-from cycle_server.engine.stages import ImageStages
+from cycle_server.engine.stages import Classifying, ImageStages
 from cycle_server.items import Items
 from cycle_server.protocol import v2, v2_image, v2_text, v2_translation
 from cycle_server.protocol.errors import ProtocolError
@@ -31,12 +31,14 @@ Served = Model | Generator
 DOES = {
     Task.TEXT_CLASSIFICATION: "classifies texts; ask /classify or /v1/embeddings",
     Task.IMAGE_CLASSIFICATION: "classifies images; ask /classify",
+    Task.RECOMMENDATION: "recommends items; ask /recommend",
     Task.LANGUAGE_MODELING: "generates text; ask /v1/chat/completions, /v1/completions or /generate",
     Task.TRANSLATION: "translates texts; ask /translate",
 }
 
 CLASSIFYING = (Task.TEXT_CLASSIFICATION, Task.IMAGE_CLASSIFICATION)
-AT_ONCE = (*CLASSIFYING, Task.TRANSLATION)  # a batch is computed in one go, and then it is answered
+# A batch is computed in one go, and then it is answered.
+AT_ONCE = (*CLASSIFYING, Task.RECOMMENDATION, Task.TRANSLATION)
 
 Kind = TypeVar("Kind", Model, Generator)
 Request = TypeVar("Request")
@@ -91,7 +93,8 @@ class Answerer:
             return v2_text.model_metadata(**names)
         if self.task is Task.TRANSLATION:
             return v2_translation.model_metadata(**names)
-        classes = len(self.model.engine.manifest.labels) if isinstance(self.model, Model) else -1
+        stages = self.model.engine if isinstance(self.model, Model) else None
+        classes = len(stages.labels) if isinstance(stages, Classifying) else -1
         images = self.task is Task.IMAGE_CLASSIFICATION
         tensor = v2_image.input_tensor(self.image_shape) if images else v2.TEXT_INPUT
         return v2.model_metadata(**names, classes=classes, input_tensor=tensor)

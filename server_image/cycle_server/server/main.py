@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 STARTS: dict[Task, Callable[[ServerConfig, ServerMetrics], Served]] = {
     Task.TEXT_CLASSIFICATION: start_model,
     Task.IMAGE_CLASSIFICATION: start_model,
+    Task.RECOMMENDATION: start_model,
     Task.LANGUAGE_MODELING: start_generator,
     Task.TRANSLATION: start_model,
 }

@@ -1,8 +1,18 @@
 """From requests of any protocol to the items that an engine computes from. No torch: the profiler times it too."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from cycle_server.engine.stages import AnyStages, Classifying, ImageStages, ReadingTexts, TextStages, TranslationStages
+from cycle_server.engine.stages import (
+    AnyStages,
+    Classifying,
+    ImageStages,
+    ItemStages,
+    ReadingTexts,
+    TextStages,
+    TranslationStages,
+)
 from cycle_server.items import Items
 from cycle_server.protocol import tasks, v2
 from cycle_server.protocol.errors import ProtocolError
@@ -14,6 +24,8 @@ def items_of(stages: AnyStages, request: v2.InferRequest) -> Items:
     """Raises ProtocolError with the field's name."""
     if isinstance(stages, ReadingTexts):
         return stages.pre(request.texts)
+    if isinstance(stages, ItemStages):
+        return given_sets(stages, [(field, tasks.items_in(text, field=field)) for field, text in _named(request)])
     assert isinstance(request, ImageInferRequest)
     return stages.pre(_images(stages, request.inputs[0]))
 
@@ -29,11 +41,20 @@ def classified_images(stages: ImageStages, request: tasks.ClassifyImagesRequest)
     return stages.pre(np.concatenate(images))
 
 
+def given_sets(stages: ItemStages, named: Sequence[tuple[str, Sequence[str]]]) -> Items:
+    """Each set with the name of its field. Raises ProtocolError for one that leaves nothing to recommend."""
+    sets = stages.pre([names for _, names in named])
+    for (field, _), found in zip(named, sets, strict=True):
+        if len(found) > len(stages.catalogue):  # with the token that begins it
+            raise ProtocolError("has every item: nothing is left to recommend", field=field)
+    return sets
+
+
 def kind_read_by(stages: AnyStages) -> type[v2.InferRequest]:
     """What Open Inference Protocol's requests for it are."""
     if isinstance(stages, TranslationStages):
         return TranslationInferRequest
-    return v2.InferRequest if isinstance(stages, TextStages) else ImageInferRequest
+    return ImageInferRequest if isinstance(stages, ImageStages) else v2.InferRequest
 
 
 def texts_of(stages: AnyStages) -> TextStages:
@@ -52,6 +73,16 @@ def translations_of(stages: AnyStages) -> TranslationStages:
     """For endpoints that only translators have, which has been checked."""
     assert isinstance(stages, TranslationStages)
     return stages
+
+
+def sets_of(stages: AnyStages) -> ItemStages:
+    """For the endpoint that only recommenders have, which has been checked."""
+    assert isinstance(stages, ItemStages)
+    return stages
+
+
+def _named(request: v2.InferRequest) -> list[tuple[str, str]]:
+    return [(f"inputs[0].data[{place}]", text) for place, text in enumerate(request.texts)]
 
 
 def _images(stages: ImageStages, tensor: ImageInput) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""`POST /classify`, `POST /generate` and `POST /translate`, and the pages that describe all endpoints: /openapi.json
-and /docs.
+"""`POST /classify`, `/generate`, `/recommend` and `/translate`, and the pages that describe all endpoints:
+/openapi.json and /docs.
 """
 
 from collections.abc import Sequence
@@ -8,17 +8,25 @@ from importlib.metadata import version
 from aiohttp import web
 
 from cycle_server.batching.batcher import Computed
-from cycle_server.engine.stages import ImageStages, ReadingTexts
+from cycle_server.engine.stages import ImageStages, ItemStages, ReadingTexts
 from cycle_server.items import Items
 from cycle_server.protocol import docs_page, generation, openapi, tasks
 from cycle_server.protocol.timing import server_headers
+from cycle_server.ranking import best
 from cycle_server.server.answering import CLASSIFYING, Answerer
 from cycle_server.server.generating import Generating, Reading, Text, encoded_chat
 from cycle_server.server.generator import Generator
 from cycle_server.server.http import json_body, json_response, read_call
 from cycle_server.server.lengths import refuse_cut
 from cycle_server.server.lifecycle import Model
-from cycle_server.server.reading import classes_of, classified_images, texts_of, translations_of
+from cycle_server.server.reading import (
+    classes_of,
+    classified_images,
+    given_sets,
+    sets_of,
+    texts_of,
+    translations_of,
+)
 from cycle_wire.parts import Task
 
 # The page needs nothing but itself.
@@ -34,6 +42,7 @@ class TaskRoutes:
         return [
             web.post("/classify", self._classify),
             web.post("/generate", self._generate),
+            web.post("/recommend", self._recommend),
             web.post("/translate", self._translate),
             web.get("/openapi.json", self._openapi),
             web.get("/docs", self._docs),
@@ -87,6 +96,35 @@ class TaskRoutes:
         answered = await self._answerer.answer(call, read=read, write=write, tasks=(Task.TRANSLATION,))
         return json_body(answered.content, headers=server_headers(answered.terms))
 
+    async def _recommend(self, http_request: web.Request) -> web.Response:
+        call, body = await read_call(http_request)
+
+        def read(model: Model) -> tuple[tasks.RecommendRequest, Items]:
+            request = tasks.parse_recommend(body)
+            return request, given_sets(sets_of(model.engine), request.named)
+
+        def write(model: Model, request: tasks.RecommendRequest, computed: Computed) -> bytes:
+            return self._recommended(sets_of(model.engine), request, computed)
+
+        answered = await self._answerer.answer(call, read=read, write=write, tasks=(Task.RECOMMENDATION,))
+        return json_body(answered.content, headers=server_headers(answered.terms))
+
+    def _recommended(self, stages: ItemStages, request: tasks.RecommendRequest, computed: Computed) -> bytes:
+        known = stages.catalogue
+        results = []
+        for (_, names), row in zip(request.named, stages.post(computed.logits).probabilities, strict=True):
+            ranked = best(row, request.top, without=known.indices(names))
+            results.append(
+                tasks.Recommendation(
+                    items=[tasks.ScoredItem(item=known.items[i], probability=float(row[i])) for i in ranked],
+                    unknown=known.strangers(names),
+                )
+            )
+        response = tasks.RecommendResponse(
+            model=self._answerer.config.model_name, version=self._answerer.version, results=results
+        )
+        return response.model_dump_json().encode()
+
     async def _generate(self, http_request: web.Request) -> web.StreamResponse:
         call, body = await read_call(http_request)
         self._answerer.generator()
@@ -120,7 +158,7 @@ class TaskRoutes:
         return tasks.classify_response(
             model=self._answerer.config.model_name,
             version=self._answerer.version,
-            labels=model.engine.manifest.labels,
+            labels=classes_of(model.engine).labels,
             probabilities=classes_of(model.engine).post(computed.logits).probabilities.tolist(),
             top=request.top,
         )

@@ -26,7 +26,7 @@ def test_an_example_is_what_the_api_takes(path: Path) -> None:
             MODELS[item["kind"]].model_validate(item["spec"])
 
 
-@pytest.mark.parametrize("name", ["", "generation", "imageclassification", "translation"])
+@pytest.mark.parametrize("name", ["", "generation", "imageclassification", "recommendation", "translation"])
 def test_a_service_asks_for_what_its_job_measures(name: str) -> None:
     folder = EXAMPLES / name
     (job,), (service,) = objects(folder / "cyclejob.yaml"), objects(folder / "cycleservice.yaml")

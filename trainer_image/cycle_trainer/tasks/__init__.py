@@ -5,6 +5,7 @@ from collections.abc import Callable
 from cycle_trainer.tasks.base import Task
 from cycle_trainer.tasks.image_classification import ImageClassification
 from cycle_trainer.tasks.language_modeling import LanguageModeling
+from cycle_trainer.tasks.recommendation import Recommendation
 from cycle_trainer.tasks.text_classification import TextClassification
 from cycle_trainer.tasks.translation import Translation
 from cycle_wire.parts import Task as TaskName
@@ -15,6 +16,7 @@ TASKS: dict[TaskName, Callable[[TrainingConfig], Task]] = {
     TaskName.LANGUAGE_MODELING: LanguageModeling,
     TaskName.IMAGE_CLASSIFICATION: ImageClassification,
     TaskName.TRANSLATION: Translation,
+    TaskName.RECOMMENDATION: Recommendation,
 }
 
 
