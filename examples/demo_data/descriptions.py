@@ -2,7 +2,7 @@
 
     DATA/descriptions/train.jsonl        {"text": "program to play chess", "translation": "Schachprogramm"}
     DATA/descriptions/evaluation.jsonl
-    MODELS/descriptions-marian/          a Marian of 4 million parameters: config and tokenizer, no weights
+    MODELS/descriptions-marian/          a Marian of 1.4 million parameters: config and tokenizer, no weights
 
 The texts are the descriptions of Debian's packages and their German translations by Debian's translators, as apt
 fetches them with Acquire::Languages (Translation-en and Translation-de): titles, and paragraphs of at most LONGEST
@@ -25,7 +25,7 @@ from examples.demo_data.prepare import Row, lines_of, write
 
 DESCRIPTIONS = Path("/usr/local/share/descriptions")
 ENGLISH, GERMAN = "en", "de"
-LONGEST = 200  # characters of a paragraph
+LONGEST = 100  # characters of a paragraph
 EVALUATION_SHARE = 20  # one family in so many
 FAMILY = re.compile(r"\s*[(\[,:;]|\s+-+\s")  # what comes before is the family's
 MODEL = "descriptions-marian"
@@ -37,15 +37,15 @@ MODEL_CONFIG: dict[str, Any] = {
     "model_type": "marian",
     "vocab_size": VOCABULARY,
     "decoder_vocab_size": VOCABULARY,
-    "d_model": 256,
+    "d_model": 128,
     "encoder_layers": 2,
     "decoder_layers": 2,
-    "encoder_attention_heads": 8,
-    "decoder_attention_heads": 8,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
     "encoder_ffn_dim": 512,
     "decoder_ffn_dim": 512,
     "activation_function": "relu",
-    "dropout": 0.1,
+    "dropout": 0.0,
     "max_position_embeddings": 256,
     "scale_embedding": True,
     "share_encoder_decoder_embeddings": True,
