@@ -31,7 +31,7 @@ test: venv ## Everything: checks, unit, API, image and end-to-end tests (one clo
 	@$(CLUSTER) host
 	@set -m; $(CLUSTER) build & builds=$$!; set +m; trap 'kill -- -$$builds 2>/dev/null' EXIT; \
 	$(MAKE) --no-print-directory verify && wait $$builds
-	$(PYTEST) tests -n 2 --dist loadgroup --no-loadscope-reorder
+	$(PYTEST) tests -n 2 --dist loadscope --no-loadscope-reorder
 test-unit: venv ## Pure functions; seconds
 	$(CLUSTER) host && $(PYTEST) tests/unit
 test-api: venv ## Against a real kube-apiserver and etcd
