@@ -132,6 +132,7 @@ class Reason(_Documented):
     PLAN_FOUND = "PlanFound", "A plan meets the budget."
     LATENCY_INFEASIBLE = "LatencyInfeasible", "No candidate meets the latency budget."
     ACCURACY_INFEASIBLE = "AccuracyInfeasible", "No variant reaches the accuracy floor."
+    OUTSIDE_MEASURED_RANGE = "OutsideMeasuredRange", "The traffic has longer inputs than any that was measured."
     STAGE_INFEASIBLE = "StageInfeasible", "No candidate meets the caps by term."
     CAPACITY_INFEASIBLE = "CapacityInfeasible", "The rate needs more replicas than allowed."
     PINNED_INFEASIBLE = "PinnedInfeasible", "The pinned plan does not meet the budget; it serves all the same."

@@ -210,6 +210,8 @@ def of_evidence(candidates: Sequence[Candidate]) -> list[str]:
 _NAMED = 8  # of what is missing
 _OBSTACLES = {
     Obstacle.NO_PROFILES: "There is no usable profile: profile the model's variants on the hardware of the spec.",
+    Obstacle.LENGTHS: "The traffic has longer inputs than any that was measured: measure longer ones (sequenceLengths "
+    "of the CycleJob's spec.profile), or expect shorter ones.",
     Obstacle.ACCURACY: "No variant that was measured reaches the accuracy floor.",
     Obstacle.STAGE: "No candidate meets the caps by term, however many replicas there are.",
     Obstacle.LATENCY: "No candidate is fast enough even on an idle server.",

@@ -13,6 +13,7 @@ _OBSTACLES = (
         {RejectReason.BELOW_ACCURACY_FLOOR, RejectReason.METRIC_MISSING, RejectReason.BASELINE_MISSING},
         Obstacle.ACCURACY,
     ),
+    ({RejectReason.OUTSIDE_MEASURED_RANGE}, Obstacle.LENGTHS),
 )
 
 

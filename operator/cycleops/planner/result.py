@@ -30,6 +30,7 @@ class Obstacle(StrEnum):
     """What stands in the way of every candidate; the values are reasons of the Feasible condition."""
 
     NO_PROFILES = "NoProfiles"
+    LENGTHS = "OutsideMeasuredRange"
     ACCURACY = "AccuracyInfeasible"
     STAGE = "StageInfeasible"
     LATENCY = "LatencyInfeasible"

@@ -181,7 +181,7 @@ def _value(point: object) -> float:
 def test_lengths_beyond_the_measured_are_refused_and_a_few_are_flagged() -> None:
     long = ask(workload=replace(WORKLOAD, input_tokens_p99=100))
     assert not long.feasible
-    assert long.obstacle is Obstacle.NO_PROFILES
+    assert long.obstacle is Obstacle.LENGTHS and "longer inputs than any that was measured" in long.sentences[0]
     assert {r.reason for r in long.rejected} == {RejectReason.OUTSIDE_MEASURED_RANGE}
     assert "64" in long.rejected[0].message
     assert any("extrapolated" in sentence for sentence in ask().sentences)
