@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from cycle_server.engine.model import UnsupportedModelError
+from cycle_trainer.families.folder import config_of, load_whole
 from cycle_trainer.families.units import NEURON_MULTIPLE, Linear, Part, Units, linears_of
 from cycle_wire.variant import LayerShape
 
@@ -19,11 +19,7 @@ SUPPORTED_FAMILIES = (GPT2, LLAMA)
 
 def read_config(folder: Path) -> PretrainedConfig:
     """Raises OSError or ValueError for a bad config.json and UnsupportedModelError for an unknown family."""
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    if config.model_type not in SUPPORTED_FAMILIES:
-        known = ", ".join(SUPPORTED_FAMILIES)
-        raise UnsupportedModelError(f"{folder}/config.json: model_type {config.model_type!r} is none of {known}")
-    return config
+    return config_of(folder, families=SUPPORTED_FAMILIES)
 
 
 def random_model(config: PretrainedConfig) -> PreTrainedModel:
@@ -33,18 +29,8 @@ def random_model(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """A model with its weights from safetensors, in float32 and evaluation mode.
-
-    Raises RuntimeError when weights are missing, and whatever transformers raises for files that it can't read.
-    """
-    model, found = AutoModelForCausalLM.from_pretrained(
-        str(folder), config=read_config(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
-    )
-    if missing := sorted(found["missing_keys"]):
-        raise RuntimeError(f"{folder} lacks {len(missing)} weights, first {missing[0]}")
-    model.float().eval()
-    loaded: PreTrainedModel = model
-    return loaded
+    """In float32 and evaluation mode. Raises as ``read_config`` and ``load_whole`` do."""
+    return load_whole(AutoModelForCausalLM, folder, read_config(folder))
 
 
 def linears(model: PreTrainedModel) -> Iterator[tuple[str, Linear]]:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from torch import nn
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
 
 from cycle_server.engine.model import UnsupportedModelError
+from cycle_trainer.families.folder import config_of, load_whole
 from cycle_trainer.families.units import NEURON_MULTIPLE, Linear, Part, Units, linears_of
 from cycle_wire.variant import LayerShape
 
@@ -19,9 +20,7 @@ MARIAN = "marian"
 
 def read_config(folder: Path) -> PretrainedConfig:
     """Raises OSError or ValueError for a bad config.json and UnsupportedModelError for what isn't a known family's."""
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    if config.model_type != MARIAN:
-        raise UnsupportedModelError(f"{folder}/config.json: model_type {config.model_type!r} is not {MARIAN}")
+    config = config_of(folder, families=(MARIAN,))
     if not (config.share_encoder_decoder_embeddings and config.tie_word_embeddings):
         raise UnsupportedModelError(f"{folder}/config.json: encoder and decoder must share their embeddings")
     for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
@@ -39,18 +38,8 @@ def random_model(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def load(folder: Path) -> PreTrainedModel:
-    """A model with its weights from safetensors, in float32 and evaluation mode.
-
-    Raises RuntimeError when weights are missing, and whatever transformers raises for files that it can't read.
-    """
-    model, found = AutoModelForSeq2SeqLM.from_pretrained(
-        str(folder), config=read_config(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
-    )
-    if missing := sorted(found["missing_keys"]):
-        raise RuntimeError(f"{folder} lacks {len(missing)} weights, first {missing[0]}")
-    model.float().eval()
-    loaded: PreTrainedModel = model
-    return loaded
+    """In float32 and evaluation mode. Raises as ``read_config`` and ``load_whole`` do."""
+    return load_whole(AutoModelForSeq2SeqLM, folder, read_config(folder))
 
 
 def linears(model: PreTrainedModel) -> Iterator[tuple[str, Linear]]:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageClassification, PretrainedConfig, PreTrainedModel
 
-from cycle_server.engine.model import UnsupportedModelError, read_weights
+from cycle_server.engine.model import read_weights
+from cycle_trainer.families.folder import config_of
 from cycle_trainer.families.units import NEURON_MULTIPLE, Linear, Part, Units, linears_of
 from cycle_wire.variant import LayerShape
 
@@ -21,11 +22,7 @@ SUPPORTED_FAMILIES = (CONVNEXT, VIT)
 
 def read_config(folder: Path) -> PretrainedConfig:
     """Raises OSError or ValueError for a bad config.json and UnsupportedModelError for an unknown family."""
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    if config.model_type not in SUPPORTED_FAMILIES:
-        known = ", ".join(SUPPORTED_FAMILIES)
-        raise UnsupportedModelError(f"{folder}/config.json: model_type {config.model_type!r} is none of {known}")
-    return config
+    return config_of(folder, families=SUPPORTED_FAMILIES)
 
 
 def random_model(config: PretrainedConfig) -> PreTrainedModel:

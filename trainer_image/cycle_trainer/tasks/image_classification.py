@@ -1,17 +1,15 @@
 """Image classification: a vision transformer or a convolutional network under a linear head, cross entropy."""
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from cycle_server.engine.model import WEIGHTS_FILE, UnsupportedModelError
+from cycle_server.engine.model import UnsupportedModelError
 from cycle_server.images import ImageFormat
 from cycle_trainer.baselines.pixels import pixel_baselines
 from cycle_trainer.data import (
@@ -26,13 +24,18 @@ from cycle_trainer.failures import BadInputError, uri_of
 from cycle_trainer.families import vision
 from cycle_trainer.families.units import Linear
 from cycle_trainer.tasks.base import Batch
-from cycle_trainer.tasks.files import MODEL_FIELD, check_model_folder, copy_companions, has_weights, write_labels
+from cycle_trainer.tasks.files import (
+    MODEL_FIELD,
+    check_model_folder,
+    copy_companions,
+    has_weights,
+    loaded_or_random,
+    write_labels,
+)
 from cycle_wire.metrics import evaluation_of
 from cycle_wire.reports import Baseline
 from cycle_wire.training import TrainingConfig
 from cycle_wire.variant import LayerShape
-
-logger = logging.getLogger(__name__)
 
 
 class ImageClassification:
@@ -60,19 +63,12 @@ class ImageClassification:
 
     def pretrained(self) -> PreTrainedModel:
         """Raises BadInputError when the model can't be made, or when there are weights that can't be loaded."""
-        try:
-            if not self.starts_from_random_weights:
-                return vision.load_pretrained(self._folder, self._config)
-            model = vision.random_model(self._config)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            message = f"{uri_of(self._folder)} can't be loaded: {error}"
-            raise BadInputError("ModelUnreadable", message, field=MODEL_FIELD) from error
-        logger.warning(
-            "%s has no %s: training starts from random weights, drawn from spec.training.seed",
-            uri_of(self._folder),
-            WEIGHTS_FILE,
+        return loaded_or_random(
+            self._folder,
+            load=lambda: vision.load_pretrained(self._folder, self._config),
+            draw=lambda: vision.random_model(self._config),
+            random=self.starts_from_random_weights,
         )
-        return model
 
     def prepare(self, model: nn.Module, rows: Sequence[int]) -> None:
         """The new head starts from the random weights that it has."""

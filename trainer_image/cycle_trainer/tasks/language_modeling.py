@@ -1,17 +1,13 @@
 """Causal language modelling and dialogue: next-token cross entropy on texts and on what the assistant says in chats."""
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from cycle_server.engine.model import WEIGHTS_FILE, UnsupportedModelError
 from cycle_server.token_rows import RowEncoder, TokenRow
 from cycle_trainer.baselines.tokens import token_baselines
 from cycle_trainer.data import EVALUATION_FIELD, TRAIN_FIELD, Chat, read_texts_and_chats
@@ -20,12 +16,17 @@ from cycle_trainer.families import causal
 from cycle_trainer.families.units import Linear
 from cycle_trainer.optimizer import distinct_tensors
 from cycle_trainer.tasks.base import Batch
-from cycle_trainer.tasks.files import MODEL_FIELD, check_model_folder, copy_companions, has_weights
+from cycle_trainer.tasks.files import (
+    MODEL_FIELD,
+    check_model_folder,
+    checked_config,
+    copy_companions,
+    has_weights,
+    loaded_or_random,
+)
 from cycle_wire.reports import Baseline
 from cycle_wire.training import TrainingConfig
 from cycle_wire.variant import LayerShape
-
-logger = logging.getLogger(__name__)
 
 NOT_LEARNED = -100  # what cross_entropy leaves out
 ENCODED_AT_ONCE = 4096
@@ -42,7 +43,7 @@ class LanguageModeling:
         self._evaluation_spec = config.evaluation
         check_model_folder(self._folder, needed=("config.json", "tokenizer.json"))
         self.starts_from_random_weights = not has_weights(self._folder)
-        self._model_config = self._checked_config()
+        self._model_config = checked_config(self._folder, causal.read_config, maximum_tokens=self._maximum_tokens)
         self._encoder = self._row_encoder()
         self.training = self._read(config, Path(config.train_path), spec_field=TRAIN_FIELD)
         self.evaluation = self._read(
@@ -54,20 +55,13 @@ class LanguageModeling:
         self.lengths = [len(row.ids) for row in self.training]
 
     def pretrained(self) -> PreTrainedModel:
-        """Raises BadInputError when there are weights that can't be loaded."""
-        if self.starts_from_random_weights:
-            model = causal.random_model(self._model_config)
-            logger.warning(
-                "%s has no %s: training starts from random weights, drawn from spec.training.seed",
-                uri_of(self._folder),
-                WEIGHTS_FILE,
-            )
-            return model
-        try:
-            return causal.load(self._folder)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            message = f"{uri_of(self._folder)} can't be loaded: {error}"
-            raise BadInputError("ModelUnreadable", message, field=MODEL_FIELD) from error
+        """Raises BadInputError when the model can't be made, or when there are weights that can't be loaded."""
+        return loaded_or_random(
+            self._folder,
+            load=lambda: causal.load(self._folder),
+            draw=lambda: causal.random_model(self._model_config),
+            random=self.starts_from_random_weights,
+        )
 
     def prepare(self, model: nn.Module, rows: Sequence[int]) -> None:
         """Nothing is new in a model that starts from what it was trained for."""
@@ -124,20 +118,6 @@ class LanguageModeling:
     def shapes(self, model: nn.Module) -> list[LayerShape]:
         assert isinstance(model, PreTrainedModel)
         return causal.shapes(model)
-
-    def _checked_config(self) -> PretrainedConfig:
-        try:
-            config = causal.read_config(self._folder)
-        except UnsupportedModelError as error:
-            raise BadInputError("ModelUnsupported", str(error), field=MODEL_FIELD) from None
-        except (OSError, ValueError, StrictDataclassError) as error:
-            message = f"{uri_of(self._folder)}/config.json can't be read: {error}"
-            raise BadInputError("ModelUnreadable", message, field=MODEL_FIELD) from None
-        longest = config.max_position_embeddings
-        if self._maximum_tokens > longest:
-            message = f"maximumSequenceLength {self._maximum_tokens}: the model takes at most {longest} tokens"
-            raise BadInputError("BadSequenceLength", message, field="spec.training.maximumSequenceLength")
-        return config
 
     def _row_encoder(self) -> RowEncoder:
         try:

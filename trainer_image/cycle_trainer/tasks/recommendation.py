@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
@@ -28,7 +27,7 @@ from cycle_trainer.failures import BadInputError, uri_of
 from cycle_trainer.families import encoder
 from cycle_trainer.families.units import Linear
 from cycle_trainer.tasks.base import Batch
-from cycle_trainer.tasks.files import MODEL_FIELD, check_model_folder, has_weights
+from cycle_trainer.tasks.files import MODEL_FIELD, check_model_folder, checked_config, has_weights
 from cycle_wire.metrics import evaluation_of
 from cycle_wire.reports import Baseline
 from cycle_wire.training import TrainingConfig
@@ -140,21 +139,7 @@ class Recommendation:
         if has_weights(self._folder):
             message = f"{uri_of(self._folder)} has weights: a recommender starts from its config.json alone, for its"
             raise BadInputError("ModelUnsupported", f"{message} items are the training data's", field=MODEL_FIELD)
-        try:
-            config = read_config(self._folder)
-        except UnsupportedModelError as error:
-            raise BadInputError("ModelUnsupported", str(error), field=MODEL_FIELD) from None
-        except (OSError, ValueError, StrictDataclassError) as error:
-            message = f"{uri_of(self._folder)}/config.json can't be read: {error}"
-            raise BadInputError("ModelUnreadable", message, field=MODEL_FIELD) from None
-        if config.model_type != FAMILY:
-            message = f"{uri_of(self._folder)}/config.json: model_type {config.model_type!r} isn't {FAMILY}"
-            raise BadInputError("ModelUnsupported", message, field=MODEL_FIELD)
-        longest = config.max_position_embeddings
-        if self._maximum_tokens > longest:
-            message = f"maximumSequenceLength {self._maximum_tokens}: the model takes at most {longest} items"
-            raise BadInputError("BadSequenceLength", message, field="spec.training.maximumSequenceLength")
-        return config
+        return checked_config(self._folder, _read_config, maximum_tokens=self._maximum_tokens, unit="items")
 
     def _read_questions(self, config: TrainingConfig) -> list[Question]:
         """Raises BadInputError when no item that is to be found was in the training data."""
@@ -180,6 +165,15 @@ class Recommendation:
                 total,
             )
         return questions
+
+
+def _read_config(folder: Path) -> PretrainedConfig:
+    """Raises UnsupportedModelError, and OSError or ValueError for a bad config.json."""
+    config = read_config(folder)
+    if config.model_type != FAMILY:
+        message = f"{uri_of(folder)}/config.json: model_type {config.model_type!r} isn't {FAMILY}"
+        raise UnsupportedModelError(message)
+    return config
 
 
 def _catalogue(sets: Sequence[ItemSet], *, path: Path) -> Catalogue:

@@ -32,6 +32,7 @@ from cycle_trainer.tasks.base import Batch
 from cycle_trainer.tasks.files import (
     MODEL_FIELD,
     TOKENIZER_FILE,
+    check_length,
     check_model_folder,
     copy_companions,
     write_labels,
@@ -81,10 +82,7 @@ class TextClassification:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             message = f"{uri_of(self._folder)} can't be loaded: {error}"
             raise BadInputError("ModelUnreadable", message, field=MODEL_FIELD) from error
-        longest = model.config.max_position_embeddings
-        if self._maximum_tokens > longest:
-            message = f"maximumSequenceLength {self._maximum_tokens}: the model takes at most {longest} tokens"
-            raise BadInputError("BadSequenceLength", message, field="spec.training.maximumSequenceLength")
+        check_length(self._maximum_tokens, longest=model.config.max_position_embeddings)
         self.freeze(model)
         return model
 

@@ -1,18 +1,14 @@
 """Machine translation: an encoder-decoder that reads a text and learns to say its translation, cross entropy."""
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from cycle_server.engine.model import WEIGHTS_FILE, UnsupportedModelError
 from cycle_server.engine.stages import read_tokenizer
 from cycle_server.errors import BadVariantError
 from cycle_trainer.baselines.sentences import sentence_baselines
@@ -22,13 +18,19 @@ from cycle_trainer.families import encoder_decoder
 from cycle_trainer.families.units import Linear
 from cycle_trainer.optimizer import distinct_tensors
 from cycle_trainer.tasks.base import Batch
-from cycle_trainer.tasks.files import MODEL_FIELD, TOKENIZER_FILE, check_model_folder, copy_companions, has_weights
+from cycle_trainer.tasks.files import (
+    MODEL_FIELD,
+    TOKENIZER_FILE,
+    check_model_folder,
+    checked_config,
+    copy_companions,
+    has_weights,
+    loaded_or_random,
+)
 from cycle_wire.metrics import evaluation_of
 from cycle_wire.reports import Baseline
 from cycle_wire.training import TrainingConfig
 from cycle_wire.variant import LayerShape
-
-logger = logging.getLogger(__name__)
 
 NOT_LEARNED = -100  # what cross_entropy leaves out
 
@@ -52,7 +54,7 @@ class Translation:
         self._metrics = evaluation_of(config.task, config.evaluation).metrics
         check_model_folder(self._folder, needed=("config.json", TOKENIZER_FILE))
         self.starts_from_random_weights = not has_weights(self._folder)
-        self._config = self._checked_config()
+        self._config = checked_config(self._folder, encoder_decoder.read_config, maximum_tokens=self._maximum_tokens)
         self._tokenizer = self._checked_tokenizer()
         self._pairs = self._read(config, Path(config.train_path), spec_field=TRAIN_FIELD)
         self.evaluation = self._read(
@@ -66,19 +68,12 @@ class Translation:
 
     def pretrained(self) -> PreTrainedModel:
         """Raises BadInputError when the model can't be made, or when there are weights that can't be loaded."""
-        try:
-            if not self.starts_from_random_weights:
-                return encoder_decoder.load(self._folder)
-            model = encoder_decoder.random_model(self._config)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            message = f"{uri_of(self._folder)} can't be loaded: {error}"
-            raise BadInputError("ModelUnreadable", message, field=MODEL_FIELD) from error
-        logger.warning(
-            "%s has no %s: training starts from random weights, drawn from spec.training.seed",
-            uri_of(self._folder),
-            WEIGHTS_FILE,
+        return loaded_or_random(
+            self._folder,
+            load=lambda: encoder_decoder.load(self._folder),
+            draw=lambda: encoder_decoder.random_model(self._config),
+            random=self.starts_from_random_weights,
         )
-        return model
 
     def prepare(self, model: nn.Module, rows: Sequence[int]) -> None:
         """Nothing is new in a model that starts from what it was trained for."""
@@ -147,20 +142,6 @@ class Translation:
     def shapes(self, model: nn.Module) -> list[LayerShape]:
         assert isinstance(model, PreTrainedModel)
         return encoder_decoder.shapes(model)
-
-    def _checked_config(self) -> PretrainedConfig:
-        try:
-            config = encoder_decoder.read_config(self._folder)
-        except UnsupportedModelError as error:
-            raise BadInputError("ModelUnsupported", str(error), field=MODEL_FIELD) from None
-        except (OSError, ValueError, StrictDataclassError) as error:
-            message = f"{uri_of(self._folder)}/config.json can't be read: {error}"
-            raise BadInputError("ModelUnreadable", message, field=MODEL_FIELD) from None
-        longest = config.max_position_embeddings
-        if self._maximum_tokens > longest:
-            message = f"maximumSequenceLength {self._maximum_tokens}: the model takes at most {longest} tokens"
-            raise BadInputError("BadSequenceLength", message, field="spec.training.maximumSequenceLength")
-        return config
 
     def _checked_tokenizer(self) -> Tokenizer:
         try:
