@@ -55,38 +55,35 @@ class OutputBody(v2.Part):
     parameters: dict[str, int] = Field(default_factory=dict, description="binary_data_size, when it is binary.")
 
 
-class InferResponseBody(v2.Part):
+class _Response(v2.Part):
     model_name: str
     model_version: str
     id: str | None = None
+
+
+class InferResponseBody(_Response):
     outputs: list[OutputBody]
 
 
-class TranslationOutputBody(v2.Part):
-    name: Literal["translation"]
+class _TextTensor(v2.Part):
+    name: str
     datatype: str
     shape: list[int]
     data: list[str] = Field(default_factory=list, description="Not there when it is binary.")
     parameters: dict[str, int] = Field(default_factory=dict, description="binary_data_size, when it is binary.")
 
 
-class TranslationInferResponseBody(v2.Part):
-    model_name: str
-    model_version: str
-    id: str | None = None
+class TranslationOutputBody(_TextTensor):
+    name: Literal["translation"]
+
+
+class TranslationInferResponseBody(_Response):
     outputs: list[TranslationOutputBody]
 
 
-class TextOutputBody(v2.Part):
+class TextOutputBody(_TextTensor):
     name: v2_text.TextOutputName
-    datatype: str
-    shape: list[int]
-    data: list[str] = Field(default_factory=list, description="Not there when it is binary.")
-    parameters: dict[str, int] = Field(default_factory=dict, description="binary_data_size, when it is binary.")
 
 
-class TextInferResponseBody(v2.Part):
-    model_name: str
-    model_version: str
-    id: str | None = None
+class TextInferResponseBody(_Response):
     outputs: list[TextOutputBody]

@@ -43,7 +43,7 @@ class TranslateRequest(TextsRequest):
     """Exactly one of ``text`` and ``texts``."""
 
 
-Kind = TypeVar("Kind", bound=TextsRequest)
+Kind = TypeVar("Kind", bound=Part)
 
 
 class ClassifyImagesRequest(Part):
@@ -135,46 +135,33 @@ class TranslateResponse(Part):
 
 def parse_classify(body: bytes) -> ClassifyRequest:
     """Raises ProtocolError with the field's name."""
-    return _parse_texts(body, ClassifyRequest)
+    return _parse_one_of(body, ClassifyRequest, one="text", several="texts")
 
 
 def parse_translate(body: bytes) -> TranslateRequest:
     """Raises ProtocolError with the field's name."""
-    return _parse_texts(body, TranslateRequest)
-
-
-def _parse_texts(body: bytes, kind: type[Kind]) -> Kind:
-    try:
-        request = kind.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid(error) from error
-    given = request.model_fields_set & {"text", "texts"}
-    if len(given) != 1:
-        raise ProtocolError(f"exactly one of text and texts must be given, there are {len(given)}", field="text")
-    return request
+    return _parse_one_of(body, TranslateRequest, one="text", several="texts")
 
 
 def parse_classify_images(body: bytes) -> ClassifyImagesRequest:
     """Raises ProtocolError with the field's name."""
-    try:
-        request = ClassifyImagesRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid(error) from error
-    given = request.model_fields_set & {"image", "images"}
-    if len(given) != 1:
-        raise ProtocolError(f"exactly one of image and images must be given, there are {len(given)}", field="image")
-    return request
+    return _parse_one_of(body, ClassifyImagesRequest, one="image", several="images")
 
 
 def parse_recommend(body: bytes) -> RecommendRequest:
     """Raises ProtocolError with the field's name."""
+    return _parse_one_of(body, RecommendRequest, one="items", several="sets")
+
+
+def _parse_one_of(body: bytes, kind: type[Kind], *, one: str, several: str) -> Kind:
+    """A request that must have exactly one of the two fields."""
     try:
-        request = RecommendRequest.model_validate_json(body)
+        request = kind.model_validate_json(body)
     except ValidationError as error:
         raise invalid(error) from error
-    given = request.model_fields_set & {"items", "sets"}
+    given = request.model_fields_set & {one, several}
     if len(given) != 1:
-        raise ProtocolError(f"exactly one of items and sets must be given, there are {len(given)}", field="items")
+        raise ProtocolError(f"exactly one of {one} and {several} must be given, there are {len(given)}", field=one)
     return request
 
 
