@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bench.train.report import Cell, Findings, ratio_of, record, table, targets
 from bench.train.scenarios import ONE, TWO, WEAK_ONE, WEAK_TWO, Scenario, config_of, write_all
-from bench.train.worlds import Block, Ranks, free_port, torch_environments
+from bench.train.worlds import Block, Ranks, torch_environments
+from cycle_server.profiler.http import free_port
 from cycle_trainer.ranks import horovod_environments, rendezvous
 
 ROUNDS, WARM_UP_STEPS = 8, 2

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.serve.machine import on_core
+from cycle_server.profiler.http import free_port
 from cycle_trainer.launch import rank_environment
 from cycle_wire.training import TrainingConfig
 
@@ -84,12 +84,6 @@ class Ranks:
         for process in self._processes:
             process.kill()
             process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def torch_environments(config: TrainingConfig) -> list[dict[str, str]]:
