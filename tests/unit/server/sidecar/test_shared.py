@@ -10,16 +10,21 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from cycle_server.sidecar import shared as shared_cache
 from cycle_server.sidecar.shared import Codec
 from cycle_wire.serving import SharedCacheConfig
 from tests.unit.server.sidecar.pods import Pod, make_pod
 from tests.unit.server.sidecar.redis_server import RedisServer
 
 KEY = b"k" * 32
+BOUND_SECONDS = shared_cache.TIMEOUT_SECONDS
+PATIENCE_SECONDS = 5.0
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
+def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+    """Lookups wait long: on a busy machine one of 50 ms would be given up, and what is found decides these tests."""
+    monkeypatch.setattr(shared_cache, "TIMEOUT_SECONDS", PATIENCE_SECONDS)
     server = RedisServer(tmp_path)
     server.start()
     yield server
@@ -166,11 +171,14 @@ async def test_a_connection_that_is_closed_under_a_command_is_a_bypass(
         assert await metric(pod, 'cycle_shared_cache_lookups_total{result="error"}') >= 1
 
 
-async def test_a_redis_that_hangs_is_left_alone_after_a_few_bounded_waits(redis: RedisServer) -> None:
+async def test_a_redis_that_hangs_is_left_alone_after_a_few_bounded_waits(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with a_pod(shared(redis)) as pod:
         await pod.ask("warm")
         await until_stored(pod)
         redis.freeze()
+        monkeypatch.setattr(shared_cache, "TIMEOUT_SECONDS", BOUND_SECONDS)
         for number in range(20):
             assert await pod.ask(f"{number}") == ("miss", str(number + 2))
         assert await metric(pod, 'cycle_shared_cache_lookups_total{result="error"}') <= 4  # 3, and one may try again
