@@ -6,7 +6,8 @@ import pytest
 
 from demo.install import install_operator, operator_logs, prepare_namespace
 from tests.cluster.binaries import binary
-from tests.cluster.kubectl import Kubectl, KubectlError, Object, condition
+from tests.cluster.kubectl import Kubectl, KubectlError, Object
+from tests.e2e.jobs import succeeded
 from tests.e2e.manifests import EXAMPLES, PAIR, hardware_pair, small_job
 
 NAMESPACE = "e2e"
@@ -40,12 +41,7 @@ def trained(workspace: Kubectl) -> Object:
     """A CycleJob that ran through every stage: train, compress, profile on two classes."""
     job = small_job("trained")
     job["spec"]["profile"]["hardware"].append(PAIR)
-    workspace.apply(job)
-    for seen in workspace.poll("cyclejob", "trained", timeout_seconds=600):
-        if condition(seen, "Succeeded")["status"] in ("True", "False"):
-            break
-    assert condition(seen, "Succeeded")["status"] == "True", condition(seen, "Failed")
-    return seen
+    return succeeded(workspace, job)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from examples.demo_data.digits import row_of
-from tests.cluster.kubectl import Kubectl, Object, condition, has_condition
+from tests.cluster.kubectl import Kubectl, Object, has_condition
+from tests.e2e.jobs import succeeded
 from tests.e2e.manifests import example, merge
 
 NAME = "digits"
@@ -38,12 +39,7 @@ def learned(workspace: Kubectl) -> Object:
     job = example("imageclassification/cyclejob")
     variants = [variant for variant in job["spec"]["variants"] if variant["name"] in ("fp32", "int8")]
     small = {"training": {"maximumSteps": 300}, "variants": variants, "profile": {"batchSizes": [1, 4]}}
-    workspace.apply(merge(job, {"spec": small}))
-    for seen in workspace.poll("cyclejob", NAME, timeout_seconds=600):
-        if condition(seen, "Succeeded")["status"] in ("True", "False"):
-            break
-    assert condition(seen, "Succeeded")["status"] == "True", condition(seen, "Failed")
-    return seen
+    return succeeded(workspace, merge(job, {"spec": small}))
 
 
 @pytest.fixture(scope="module")

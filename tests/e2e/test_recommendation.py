@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.kubectl import Kubectl, Object, condition, has_condition
+from tests.cluster.kubectl import Kubectl, Object, has_condition
+from tests.e2e.jobs import succeeded
 from tests.e2e.manifests import example, merge
 
 NAME = "imports"
@@ -29,12 +30,7 @@ def learned(workspace: Kubectl) -> Object:
         "variants": [variant for variant in job["spec"]["variants"] if variant["name"] == "fp32"],
         "profile": {"batchSizes": [1], "sequenceLengths": [8]},
     }
-    workspace.apply(merge(job, {"spec": small}))
-    for seen in workspace.poll("cyclejob", NAME, timeout_seconds=600):
-        if condition(seen, "Succeeded")["status"] in ("True", "False"):
-            break
-    assert condition(seen, "Succeeded")["status"] == "True", condition(seen, "Failed")
-    return seen
+    return succeeded(workspace, merge(job, {"spec": small}))
 
 
 @pytest.fixture(scope="module")
